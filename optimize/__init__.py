@@ -1,0 +1,1 @@
+"""What happens over many questions and many configurations, and the command line."""

@@ -1,0 +1,380 @@
+"""The command line. Heavy imports stand inside the commands, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from programs.environment import set_environment_defaults
+from programs.errors import RagwrightError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from optimize.launch import Launched, Overrides
+    from optimize.study import Phases
+
+app = typer.Typer(
+    name="ragwright",
+    help="Find the retrieve-then-generate program that answers best for what it costs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+data = typer.Typer(name="data", help="Bring in, split and check data sets.", no_args_is_help=True)
+app.add_typer(data)
+
+StudyArg = Annotated[Path, typer.Argument(help="A study file.", metavar="STUDY")]
+RunArg = Annotated[str | None, typer.Argument(help="A study's folder or the beginning of its name; the last one.")]
+Runs = Annotated[Path, typer.Option(help="Where everything is kept.", envvar="RAGWRIGHT_RUNS")]
+Seed = Annotated[int | None, typer.Option(help="Instead of the study's seed.")]
+Calls = Annotated[int | None, typer.Option("--lm-calls", help="Instead of budget.lm_calls.", min=10)]
+Minutes = Annotated[float | None, typer.Option(help="Instead of budget.minutes.", min=0.1)]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
+Tracking = Annotated[str | None, typer.Option(help="An MLflow tracking URI; default: a database in the runs folder.")]
+
+RUNS = Path("runs")
+
+
+def main() -> None:
+    """Run the command line; expected problems become one line each and exit code 1."""
+    set_environment_defaults()
+    try:
+        app(standalone_mode=False)
+    except RagwrightError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        sys.exit(1)
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted: everything that was finished is kept; the same command goes on from here.", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        # click's usage errors print themselves; Typer carries its own copy of click.
+        if hasattr(error, "show") and hasattr(error, "exit_code"):
+            error.show()
+            sys.exit(error.exit_code)
+        raise
+
+
+def _console(quiet: bool) -> Console | None:
+    from rich.console import Console
+
+    return None if quiet else Console()
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, ensure_ascii=False, indent=1, default=str))
+
+
+@app.command()
+def quickstart(
+    runs: Runs = RUNS, seed: Seed = None, lm_calls: Calls = None, minutes: Minutes = None, json_: Json = False
+) -> None:
+    """Tune a program on the sample handbook with the local model: no key, no network, no GPU."""
+    from optimize.launch import Overrides
+    from optimize.scaffold import quickstart_study
+    from optimize.study import Phases
+
+    with quickstart_study() as file:
+        _run(file, runs, Phases(), Overrides(seed, lm_calls, minutes), json_, None)
+
+
+@app.command()
+def optimize(
+    study: StudyArg,
+    runs: Runs = RUNS,
+    seed: Seed = None,
+    lm_calls: Calls = None,
+    minutes: Minutes = None,
+    tracking_uri: Tracking = None,
+    json_: Json = False,
+) -> None:
+    """Search pipeline and compiled prompts together, then confirm, test and export the winner."""
+    from optimize.launch import Overrides
+    from optimize.study import Phases
+
+    _run(study, runs, Phases(), Overrides(seed, lm_calls, minutes), json_, tracking_uri)
+
+
+@app.command()
+def sweep(
+    study: StudyArg,
+    runs: Runs = RUNS,
+    seed: Seed = None,
+    lm_calls: Calls = None,
+    minutes: Minutes = None,
+    tracking_uri: Tracking = None,
+    json_: Json = False,
+) -> None:
+    """Search the pipeline with the prompts as they are."""
+    from optimize.launch import Overrides
+    from optimize.study import Phases
+
+    _run(study, runs, Phases(compile=False), Overrides(seed, lm_calls, minutes), json_, tracking_uri)
+
+
+@app.command(name="compile")
+def compile_(
+    study: StudyArg,
+    runs: Runs = RUNS,
+    seed: Seed = None,
+    lm_calls: Calls = None,
+    minutes: Minutes = None,
+    tracking_uri: Tracking = None,
+    json_: Json = False,
+) -> None:
+    """Compile prompts for the baseline's pipeline and compare them with the bare one."""
+    from optimize.launch import Overrides
+    from optimize.study import Phases
+
+    _run(study, runs, Phases(search=False), Overrides(seed, lm_calls, minutes), json_, tracking_uri)
+
+
+def _run(study: Path, runs: Path, phases: Phases, said: Overrides, as_json: bool, uri: str | None) -> None:
+    from optimize.check import check_study
+    from optimize.launch import launch
+
+    launched = launch(check_study(study, said.apply), runs, phases, _console(as_json), uri)
+    if as_json:
+        _print_json(launched.outcome.as_json())
+    else:
+        _print_results(launched, runs)
+
+
+def _print_results(launched: Launched, runs: Path) -> None:
+    from rich.console import Console
+
+    from optimize.report import render_terminal
+
+    console = Console()
+    console.print(render_terminal(launched.outcome))
+    console.print(f"\nreport  {launched.report}", soft_wrap=True, highlight=False)
+    where = "" if runs == RUNS else f" --runs {runs}"
+    if launched.export is not None:
+        console.print(f"export  {launched.export}", soft_wrap=True, highlight=False)
+        console.print(
+            f'\nnext    ragwright ask {launched.export} "your question"{where}', soft_wrap=True, highlight=False
+        )
+    console.print(f"        ragwright ui{where}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="The new folder.")],
+    documents: Annotated[Path, typer.Option(help="A folder of md, txt or html files, or a corpus.jsonl.")],
+    questions: Annotated[
+        Path | None, typer.Option(help="JSON lines with at least 'question' and 'answer'; may come later.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+) -> None:
+    """Set up a study over your own documents, and say how to get from there to a run."""
+    from optimize.scaffold import scaffold
+
+    for line in scaffold(folder, documents, questions, seed):
+        print(line)
+
+
+@app.command()
+def check(study: StudyArg, json_: Json = False) -> None:
+    """Find everything that is wrong with a study, and name every endpoint that will see the documents."""
+    from optimize.check import check_study
+    from optimize.plan import describe_study
+
+    lines = describe_study(check_study(study))
+    if json_:
+        _print_json(lines)
+    else:
+        for name, value in lines.items():
+            print(f"{name:<12} {value}")
+        print("ok")
+
+
+@app.command()
+def plan(study: StudyArg, lm_calls: Calls = None, json_: Json = False) -> None:
+    """Say what a study will cost and which effect it can show, without a single LM call."""
+    from optimize.check import check_study
+    from optimize.launch import Overrides
+    from optimize.plan import plan_study
+
+    lines = plan_study(check_study(study, Overrides(lm_calls=lm_calls).apply))
+    if json_:
+        _print_json(lines)
+    else:
+        for name, value in lines.items():
+            print(f"{name:<22} {value}")
+
+
+@app.command()
+def index(study: StudyArg, runs: Runs = RUNS) -> None:
+    """Build the index of the study's baseline ahead of time."""
+    from optimize.check import check_study
+    from programs.config import PipelineConfig
+    from programs.index import open_index
+
+    checked = check_study(study)
+    config = PipelineConfig(**checked.study.baseline.model_dump()).canonical()
+    opened = open_index(runs / "indexes", checked.dataset.corpus, config)
+    print(f"{len(opened.chunks)} chunks in {runs / 'indexes' / opened.key}")
+
+
+@app.command()
+def evaluate(
+    target: Annotated[Path, typer.Argument(help="An export folder, or a study file for its baseline.")],
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "validation",
+    limit: Annotated[int | None, typer.Option(help="At most so many questions.", min=1)] = None,
+    fail_under: Annotated[float | None, typer.Option(help="Exit with 1 if the score is below.", min=0, max=1)] = None,
+    runs: Runs = RUNS,
+    json_: Json = False,
+) -> None:
+    """Score an exported program, or a study's baseline, on a split; can gate a build."""
+    from optimize.evaluating import evaluate_target
+
+    summary = evaluate_target(target, split, limit, runs)
+    if json_:
+        _print_json(summary.as_metrics())
+    else:
+        print(
+            f"score {summary.score:.4f} ± {summary.stderr:.4f}  n {summary.n}  failures {summary.failures}  "
+            f"empty {summary.empty_answers}  tokens/question {summary.prompt_tokens / summary.n:.0f}"
+        )
+    if fail_under is not None and not summary.score >= fail_under:
+        raise RagwrightError(f"the score {summary.score:.4f} is below --fail-under {fail_under}.")
+
+
+@app.command()
+def export(
+    run: RunArg = None, out: Annotated[Path | None, typer.Option(help="Copy it here.")] = None, runs: Runs = RUNS
+) -> None:
+    """Say where a study's export lies, or copy it somewhere."""
+    import shutil
+
+    from optimize.launch import find_run
+
+    folder = find_run(runs, run).export
+    if not folder.is_dir():
+        raise RagwrightError(f"{folder.parent}: the study has no winner yet, so there is nothing to export.")
+    if out is not None:
+        if out.exists():
+            raise RagwrightError(f"{out}: exists already; name a new folder.")
+        shutil.copytree(folder, out)
+    print(out or folder)
+
+
+@app.command()
+def ask(
+    folder: Annotated[Path, typer.Argument(help="An export folder.", metavar="EXPORT")],
+    question: Annotated[str, typer.Argument(help="What you want to know.")],
+    runs: Runs = RUNS,
+    json_: Json = False,
+) -> None:
+    """Answer a question with an exported program, and show the passages that it saw."""
+    from optimize.exported import load_export
+
+    answer, passages = load_export(folder, runs).ask(question)
+    if json_:
+        _print_json({"answer": answer, "sources": [{**asdict(p.span), "text": p.text} for p in passages]})
+        return
+    print(answer or "(no answer)")
+    for number, passage in enumerate(passages, start=1):
+        span = passage.span
+        print(f"\n[{number}] {span.doc_id} {span.start}-{span.end}\n{passage.text.strip()}")
+
+
+@app.command()
+def report(run: RunArg = None, runs: Runs = RUNS) -> None:
+    """Show a study's result again and write its report anew."""
+    from rich.console import Console
+
+    from optimize.dataset import load_dataset
+    from optimize.launch import find_run, read_outcome
+    from optimize.report import render_terminal, write_report
+    from optimize.study_config import load_study
+
+    folder = find_run(runs, run)
+    outcome = read_outcome(folder)
+    dataset = load_dataset(Path(load_study(folder.path / "study.yaml").dataset))
+    html, _ = write_report(outcome, folder, dataset)
+    Console().print(render_terminal(outcome))
+    print(f"report  {html}")
+
+
+@app.command()
+def ui(
+    runs: Runs = RUNS,
+    port: Annotated[int, typer.Option(help="On this machine only.", min=1024, max=65535)] = 5000,
+    tracking_uri: Tracking = None,
+) -> None:
+    """Open MLflow on the right store."""
+    from optimize.ui import serve_ui
+
+    serve_ui(runs, port, tracking_uri)
+
+
+@app.command()
+def doctor(json_: Json = False) -> None:
+    """Say what is installed and whether the local model answers."""
+    from optimize.doctor import examine
+
+    findings = examine()
+    if json_:
+        _print_json([{"what": f.what, "ok": f.ok, "detail": f.detail} for f in findings])
+    else:
+        for finding in findings:
+            print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.what:<14} {finding.detail}")
+    if not all(finding.ok for finding in findings):
+        raise RagwrightError("something is missing; see above.")
+
+
+@data.command("import")
+def data_import(
+    source: Annotated[str, typer.Argument(help="A file, a folder, or a hub id.")],
+    out: Annotated[Path, typer.Option(help="The new data set folder, such as datasets/NAME.")],
+    format_: Annotated[str, typer.Option("--format", help="squad or huggingface.")] = "squad",
+    columns: Annotated[
+        str, typer.Option(help="For huggingface: ours=theirs, separated by commas.")
+    ] = "question=question,answers=answers,context=context",
+    split: Annotated[str | None, typer.Option(help="For huggingface: which split.")] = None,
+    revision: Annotated[str | None, typer.Option(help="For a hub id: which revision.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the split by document.")] = 0,
+) -> None:
+    """Make a data set folder from SQuAD's format or from anything that Hugging Face `datasets` reads."""
+    from optimize.importing import import_huggingface, import_squad
+
+    if format_ == "squad":
+        print(import_squad(Path(source), out, seed))
+    elif format_ == "huggingface":
+        pairs = dict(pair.split("=", 1) for pair in columns.split(",") if "=" in pair)
+        print(import_huggingface(source, out, pairs, split, revision, seed))
+    else:
+        raise RagwrightError(f"--format: unknown format {format_!r}; choices: squad, huggingface.")
+
+
+@data.command("check")
+def data_check(folder: Annotated[Path, typer.Argument(help="A data set folder.")], json_: Json = False) -> None:
+    """Read a data set, verify every span, and say what it can measure."""
+    from optimize.plan import describe_dataset
+
+    lines = describe_dataset(folder)
+    if json_:
+        _print_json(lines)
+    else:
+        for name, value in lines.items():
+            print(f"{name:<12} {value}")
+        print("ok")
+
+
+@data.command("split")
+def data_split(
+    folder: Annotated[Path, typer.Argument(help="A data set folder with questions.jsonl.")],
+    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+) -> None:
+    """Deal questions.jsonl into train, validation and test, whole documents together."""
+    from optimize.scaffold import split_folder
+
+    print(split_folder(folder, seed))

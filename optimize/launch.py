@@ -1,0 +1,146 @@
+"""From a study file to a finished study with its report, its export and its runs in MLflow."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optimize.check import Checked
+from optimize.outcome import Outcome
+from optimize.progress import Progress, Silence, Terminal
+from optimize.run_dir import RunDir
+from optimize.study_config import StudyConfig
+from programs.errors import RagwrightError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from optimize.study import Phases, Study
+    from optimize.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line says instead of the study file.
+
+    Attributes:
+        seed: Of everything random.
+        lm_calls: The budget in calls.
+        minutes: The budget in time.
+    """
+
+    seed: int | None = None
+    lm_calls: int | None = None
+    minutes: float | None = None
+
+    def apply(self, study: StudyConfig) -> StudyConfig:
+        """The study with what was said."""
+        budget = {"lm_calls": self.lm_calls, "minutes": self.minutes}
+        said = {name: value for name, value in budget.items() if value is not None}
+        changes: dict[str, Any] = {"budget": study.budget.model_copy(update=said)}
+        if self.seed is not None:
+            changes["seed"] = self.seed
+        return StudyConfig.model_validate(study.model_copy(update=changes).model_dump())
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A finished piece of work and where its results lie."""
+
+    outcome: Outcome
+    run: RunDir
+    report: Path
+    export: Path | None
+
+
+def launch(
+    checked: Checked,
+    runs: Path,
+    phases: Phases,
+    console: Console | None,
+    tracking_uri: str | None = None,
+) -> Launched:
+    """Run a study, or what is left of it, then report and export.
+
+    Args:
+        checked: The study and its data.
+        runs: The folder that everything is kept under.
+        phases: Which parts to do.
+        console: Where progress is shown; None shows none.
+        tracking_uri: An MLflow store; None means the database in `runs`.
+    """
+    from optimize.report import write_report
+
+    # DSPy logs what every row records anyway: answers that were cut off, calls that failed.
+    logging.getLogger("dspy").setLevel(logging.CRITICAL)
+    progress: Progress = Terminal(console) if console is not None else Silence()
+    with progress.live() if isinstance(progress, Terminal) else contextlib.nullcontext():
+        work = _prepare(checked, runs, phases, progress)
+        with _tracked(work, tracking_uri) as tracker:
+            outcome = work.execute()
+            report, _ = write_report(outcome, work.run, work.dataset)
+            export = _export(work, outcome) if outcome.winner is not None else None
+            tracker.close(outcome, [report, report.with_suffix(".md")], export)
+    return Launched(outcome, work.run, report, export)
+
+
+def _prepare(checked: Checked, runs: Path, phases: Phases, progress: Progress) -> Study:
+    from optimize.study import Study
+
+    runs.mkdir(parents=True, exist_ok=True)
+    return Study(checked.study, checked.dataset, checked.spec, runs, progress, phases=phases)
+
+
+@contextlib.contextmanager
+def _tracked(work: Study, uri: str | None) -> Iterator[Tracker]:
+    from optimize.study_config import dump_study
+    from optimize.tracking import Tracker, default_uri
+
+    tracker = Tracker(
+        uri or default_uri(work.runs),
+        work.dataset,
+        work.config.name,
+        work.fingerprint,
+        work.run.path,
+        work.progress.note,
+    )
+    tracker.open(dump_study(work.config))
+    work.listener = tracker
+    yield tracker
+
+
+def _export(work: Study, outcome: Outcome) -> Path:
+    from optimize.export import export_winner
+
+    assert outcome.winner is not None, "only a winner is exported"
+    candidate = work.run.read_candidate(outcome.winner.candidate)
+    program = work.bench.program(outcome.winner.config, candidate)
+    return export_winner(outcome, work.config, work.spec, work.dataset, program, work.run.export)
+
+
+def find_run(runs: Path, name: str | None) -> RunDir:
+    """A study's folder: by path, by the beginning of its name, or the one that was worked on last.
+
+    Raises:
+        RagwrightError: There is none, or several fit.
+    """
+    if name is not None and (Path(name) / "outcome.json").is_file():
+        return RunDir(Path(name))
+    found = sorted(runs.glob("*/outcome.json"), key=lambda file: file.stat().st_mtime)
+    fitting = [file.parent for file in found if name is None or file.parent.name.startswith(name)]
+    if not fitting:
+        known = ", ".join(file.parent.name for file in found) or "none yet"
+        raise RagwrightError(f"no finished study {name or ''!r} in {runs}; there: {known}.")
+    if name is not None and len(fitting) > 1:
+        raise RagwrightError(f"{name!r} fits several studies: {', '.join(folder.name for folder in fitting)}.")
+    return RunDir(fitting[-1])
+
+
+def read_outcome(run: RunDir) -> Outcome:
+    """What a study found, from its folder."""
+    return Outcome.from_json(json.loads((run.path / "outcome.json").read_text(encoding="utf-8")))

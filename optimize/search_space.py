@@ -1,0 +1,116 @@
+"""From a study's space to one point of it: a configuration and a candidate."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from optimize.study_config import Range, Space, StudyConfig
+from programs.config import PipelineConfig
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+STARTUP_TRIALS = 8
+"""Random trials before TPE begins to learn."""
+
+CANDIDATE = "candidate"
+"""The parameter name of the compiled candidate, beside the fields of `PipelineConfig`."""
+
+
+def distributions(space: Space, candidates: Sequence[str]) -> dict[str, BaseDistribution]:
+    """The Optuna distribution of every parameter; those with a single value are left out.
+
+    Lists stay lists, so that the dashboard shows the values themselves.
+    """
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    found: dict[str, BaseDistribution] = {}
+    for name in type(space).model_fields:
+        values = getattr(space, name)
+        if isinstance(values, Range):
+            found[name] = IntDistribution(values.low, values.high, log=values.log, step=values.step)
+        elif len(values) > 1:
+            found[name] = CategoricalDistribution(values)
+    if len(candidates) > 1:
+        found[CANDIDATE] = CategoricalDistribution(list(candidates))
+    return found
+
+
+def choose(trial: optuna.Trial, space: Space, candidates: Sequence[str]) -> tuple[PipelineConfig, str]:
+    """Ask the sampler for every parameter: the canonical configuration and the candidate's id."""
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    params: dict[str, Any] = fixed_params(space)
+    candidate = candidates[0]
+    for name, distribution in distributions(space, candidates).items():
+        if isinstance(distribution, CategoricalDistribution):
+            value = trial.suggest_categorical(name, distribution.choices)
+        else:
+            ints = cast(IntDistribution, distribution)
+            value = trial.suggest_int(name, ints.low, ints.high, step=ints.step, log=ints.log)
+        if name == CANDIDATE:
+            candidate = str(value)
+        else:
+            params[name] = value
+    return PipelineConfig.from_params(params).canonical(), candidate
+
+
+def fixed_params(space: Space) -> dict[str, Any]:
+    """The settings that have one value only."""
+    values = {name: getattr(space, name) for name in type(space).model_fields}
+    return {name: found[0] for name, found in values.items() if isinstance(found, list) and len(found) == 1}
+
+
+def space_size(study: StudyConfig, candidates: int) -> int:
+    """Number of points, equal configurations counted as often as they are written."""
+    sizes = []
+    for name in type(study.space).model_fields:
+        values = getattr(study.space, name)
+        sizes.append((values.high - values.low) // values.step + 1 if isinstance(values, Range) else len(values))
+    return math.prod(sizes) * candidates
+
+
+def largest_context(space: Space) -> int:
+    """Most tokens of passages that any point of the space hands to the LM."""
+    return _largest(space.chunk_size) * _largest(space.top_k)
+
+
+def _largest(values: list[int] | Range) -> int:
+    return values.high if isinstance(values, Range) else max(values)
+
+
+def seeded_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
+    """A sampler whose choice for a parameter depends on the seed, the trial's number and the trials before it only.
+
+    An interrupted study so goes on where it was, instead of repeating or diverging: no generator has a state that
+    would have to be saved. Every choice comes from a sampler seeded with (seed, trial number, parameter).
+    """
+    from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+
+    def make(own_seed: int) -> BaseSampler:
+        if name == "random":
+            return RandomSampler(seed=own_seed)
+        return TPESampler(seed=own_seed, n_startup_trials=STARTUP_TRIALS)
+
+    class SeededSampler(BaseSampler):
+        def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+            return {}
+
+        def sample_relative(
+            self, study: optuna.Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]
+        ) -> dict[str, Any]:
+            return {}
+
+        def sample_independent(
+            self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+        ) -> Any:
+            digest = hashlib.sha256(f"{seed}/{trial.number}/{param_name}".encode()).digest()
+            sampler = make(int.from_bytes(digest[:4], "big"))
+            return sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    return SeededSampler()

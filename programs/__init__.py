@@ -1,0 +1,1 @@
+"""What happens to one question: DSPy modules over a Chroma store."""

@@ -1,0 +1,320 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from optimize.candidate import Candidate, Demo, PredictorPrompt, apply_candidate
+from optimize.export import export_winner
+from optimize.exported import load_export
+from optimize.study_config import StudyConfig
+from programs.catalogue import build_program
+from programs.config import PipelineConfig
+from programs.errors import RagwrightError
+from programs.lm import LMSpec, parse_lm
+from programs.search import open_search
+from tests.openai_server import OpenAIServer
+from tests.outcomes import WINNER, Studied
+
+INSTRUCTIONS = "Answer from the context.\nGive the year only."
+PLAIN = """
+import json, sys
+import dspy
+class Program(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.generate = dspy.Predict("context: list[str], question -> answer")
+program = Program()
+program.load(sys.argv[1])
+generate = program.generate
+assert not {name for name in sys.modules if name.split(".")[0] in ("programs", "optimize")}
+print(json.dumps([generate.signature.instructions, [d if isinstance(d, dict) else d.toDict() for d in generate.demos]]))
+"""
+ADAPTER = """
+import json, sys
+import dspy
+from compact_adapter import CompactAdapter, CompletionEngine
+program = dspy.Predict("context: list[str], question -> answer")
+state = json.load(open("program.json"))["generate"]
+program.load_state(state)
+lm = dspy.LM("tiny", engine=CompletionEngine("tiny", sys.argv[1], None, 20), temperature=0.0, max_tokens=9, cache=False)
+lm.bare_completions = True
+with dspy.context(lm=lm, adapter=CompactAdapter()):
+    print(program(context=["{{context}}"], question="{{question}}").answer)
+assert not {name for name in sys.modules if name.split(".")[0] in ("programs", "optimize")}
+"""
+
+Exporter = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory: pytest.TempPathFactory) -> Studied:
+    return Studied(tmp_path_factory.mktemp("export"))
+
+
+@pytest.fixture(scope="module")
+def runs(studied: Studied) -> Path:
+    """Holds the one index that all exports share."""
+    return studied.run.path.parent
+
+
+@pytest.fixture
+def exported(studied: Studied, runs: Path, tmp_path: Path) -> Exporter:
+    """Exports the winner, with another prompt format, program or LM where asked."""
+
+    def make(config: PipelineConfig = WINNER, program: str = "rag", lm: Any = "local", **options: Any) -> Path:
+        search = open_search(runs / "indexes", studied.dataset.corpus, config)
+        built = build_program(program, search)
+        demo = Demo("train-0", {"answer": "1800"})
+        names = [name for name, _ in built.named_predictors()]
+        prompts = {name: PredictorPrompt(INSTRUCTIONS, (demo,) if name == "generate" else ()) for name in names}
+        apply_candidate(built, Candidate(prompts), {example.id: example for example in studied.dataset.examples})
+        assert studied.outcome.winner is not None
+        outcome = replace(studied.outcome, winner=replace(studied.outcome.winner, config=config))
+        study = StudyConfig(name="towers", dataset=str(studied.dataset.path), program=program)
+        folder = options.pop("folder", tmp_path / "out")
+        return export_winner(outcome, study, _spec(lm), studied.dataset, built, folder, **options)
+
+    return make
+
+
+def _spec(lm: Any) -> LMSpec:
+    return lm if isinstance(lm, LMSpec) else parse_lm(lm)
+
+
+def run_plain(script: str, *arguments: str, folder: Path) -> str:
+    """Run a script in a Python that does not see this project."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {str(folder)!r})\n{script}", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_plain_dspy_loads_the_program(exported: Exporter) -> None:
+    folder = exported()
+    instructions, [demo] = json.loads(run_plain(PLAIN, str(folder / "program.json"), folder=folder))
+    assert instructions == INSTRUCTIONS
+    assert demo["answer"] == "1800"
+    assert demo["question"] == "When was the tower train 0 built?"
+    assert "1800" in demo["context"][0]
+    assert json.loads((folder / "program.json").read_text())["generate"]["lm"] is None
+
+
+def test_a_bare_completion_is_a_text_with_its_stop(exported: Exporter) -> None:
+    folder = exported()
+    assert {file.name for file in folder.iterdir()} == {
+        "program.json",
+        "prompt.md",
+        "prompt.txt",
+        "compact_adapter.py",
+        "pipeline.yaml",
+        "manifest.json",
+    }
+    text = (folder / "prompt.txt").read_text(encoding="utf-8")
+    assert text.startswith(INSTRUCTIONS)
+    assert text.endswith("Context: {{context}}\nQuestion: {{question}}\nAnswer:")
+    assert json.loads((folder / "manifest.json").read_text())["prompts"] == [
+        {"predictor": "generate", "file": "prompt.txt", "stop": "\n"}
+    ]
+
+
+def test_the_adapter_alone_sends_what_the_text_says(exported: Exporter) -> None:
+    folder = exported()
+    with OpenAIServer(answer=lambda body: " 1804\nQuestion: more?") as server:
+        assert run_plain(ADAPTER, server.url, folder=folder).strip() == "1804"
+    [request] = server.requests
+    assert request.path.endswith("/completions")
+    assert request.prompt == (folder / "prompt.txt").read_text(encoding="utf-8")
+    assert request.body["stop"] == ["\n"]
+
+
+@pytest.mark.parametrize("prompt_format", ["chat", "json", "xml", "compact"])
+def test_chats_are_messages_with_placeholders(exported: Exporter, prompt_format: str) -> None:
+    lm = {"model": "openai/tiny", "api_base": "http://me:secret@127.0.0.1:9/v1?key=secret"}
+    folder = exported(replace(WINNER, prompt_format=prompt_format), lm=lm)
+    [prompt] = json.loads((folder / "messages.json").read_text(encoding="utf-8"))
+    text = "\n".join(message["content"] for message in prompt["messages"])
+    assert prompt["predictor"] == "generate"
+    assert {message["role"] for message in prompt["messages"]} <= {"system", "user", "assistant"}
+    assert "{{context}}" in text
+    assert "{{question}}" in text
+    assert "Give the year only." in text
+    assert not (folder / "prompt.txt").exists()
+    assert (folder / "compact_adapter.py").exists() == (prompt_format == "compact")
+    for file in folder.iterdir():
+        assert "secret" not in file.read_text(encoding="utf-8")
+
+
+def test_every_predictor_has_its_prompt(exported: Exporter) -> None:
+    folder = exported(program="multihop")
+    assert (folder / "prompt-next_query.txt").is_file()
+    assert (folder / "prompt-generate.txt").is_file()
+    assert (
+        'self.next_query = dspy.Predict("context: list[str], question -> query")' in (folder / "prompt.md").read_text()
+    )
+
+
+def test_the_page_for_people_has_prompt_settings_and_result(exported: Exporter) -> None:
+    page = (exported() / "prompt.md").read_text(encoding="utf-8")
+    assert INSTRUCTIONS in page
+    assert "answer: 1800" in page
+    assert "- chunk_size: 64" in page
+    assert "Better: the winner scores 0.833" in page
+    snippet = page.split("```python\n")[1].split("```")[0]
+    compile(snippet, "prompt.md", "exec")
+
+
+def test_the_manifest_says_what_it_was_made_from(exported: Exporter, studied: Studied) -> None:
+    manifest = json.loads((exported() / "manifest.json").read_text(encoding="utf-8"))
+    assert set(manifest["versions"]) == {"ragwright", "dspy", "chromadb"}
+    assert manifest["dataset"]["fingerprint"] == studied.dataset.fingerprint
+    assert manifest["corpus"] == studied.dataset.corpus.fingerprint
+    assert manifest["verdict"] == "better"
+    new = manifest["scores"]["test"]["winner"]
+    assert new["score"] == pytest.approx(10 / 12)
+    assert new["low"] < new["score"] < new["high"]
+    assert manifest["scores"]["search"]["winner"]["score"] == pytest.approx(11 / 12)
+
+
+def test_before_the_test_there_is_no_interval_and_no_verdict(studied: Studied, exported: Exporter) -> None:
+    studied_before, studied.outcome = studied.outcome, studied.confirmed
+    try:
+        manifest = json.loads((exported() / "manifest.json").read_text(encoding="utf-8"))
+    finally:
+        studied.outcome = studied_before
+    assert manifest["verdict"] is None
+    assert manifest["scores"]["test"] == {"baseline": None, "winner": None}
+
+
+def test_an_export_is_replaced_and_nothing_else_is(exported: Exporter, tmp_path: Path) -> None:
+    folder = exported()
+    (folder / "left.txt").write_text("x")
+    assert exported() == folder
+    assert not (folder / "left.txt").exists()
+    with pytest.raises(RagwrightError, match="exists already"):
+        exported(overwrite=False)
+    other = tmp_path / "mine"
+    other.mkdir()
+    (other / "work.txt").write_text("x")
+    with pytest.raises(RagwrightError, match="is no export"):
+        exported(folder=other)
+    assert [file.name for file in other.iterdir()] == ["work.txt"]
+
+
+def test_a_study_without_a_winner_has_no_export(studied: Studied, tmp_path: Path) -> None:
+    study = StudyConfig(name="towers", dataset="x")
+    program = build_program("rag", lambda _: ())
+    with pytest.raises(RagwrightError, match="no winner"):
+        export_winner(studied.begun, study, LMSpec("local"), studied.dataset, program, tmp_path / "out")
+
+
+def test_a_loaded_export_answers_with_its_passages(exported: Exporter, runs: Path) -> None:
+    with OpenAIServer(answer=lambda body: " 1807\nmore") as server:
+        folder = exported(lm={"model": "openai/tiny", "api_base": server.url, "endpoint": "completion"})
+        loaded = load_export(folder, runs)
+        answer, passages = loaded.ask("When was the tower test 7 built?")
+    assert answer == "1807"
+    assert [passage.span.doc_id for passage in passages] == ["test-7.md"]
+    [request] = server.requests
+    assert request.prompt.startswith(INSTRUCTIONS)
+    assert "Question: When was the tower train 0 built?\nAnswer: 1800" in request.prompt
+    assert loaded.config == WINNER
+    assert loaded.metric == "token_f1"
+
+
+def test_another_corpus_is_refused(exported: Exporter, runs: Path, tmp_path: Path) -> None:
+    folder = exported()
+    pipeline = yaml.safe_load((folder / "pipeline.yaml").read_text())
+    copy = tmp_path / "corpus"
+    copy.mkdir()
+    for file in Path(pipeline["corpus"]["path"]).iterdir():
+        (copy / file.name).write_text(file.read_text())
+    pipeline["corpus"]["path"] = str(copy)
+    (folder / "pipeline.yaml").write_text(yaml.safe_dump(pipeline))
+    load_export(folder, runs)
+    (copy / "new.md").write_text("Something else.")
+    with pytest.raises(RagwrightError, match=r"the corpus has changed .* Restore the corpus"):
+        load_export(folder, runs)
+    pipeline["corpus"]["path"] = str(tmp_path / "gone")
+    (folder / "pipeline.yaml").write_text(yaml.safe_dump(pipeline))
+    with pytest.raises(RagwrightError, match=r"corpus.path"):
+        load_export(folder, runs)
+
+
+def _set(*place: Any) -> Callable[[dict[str, Any]], None]:
+    *keys, last, value = place
+
+    def change(state: dict[str, Any]) -> None:
+        node: Any = state
+        for key in keys:
+            node = node[key]
+        node[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _set("generate", "config", {"api_base": "http://elsewhere"}),
+        _set("generate", "fields", {"answer": {}}),
+        _set("generate", "lm", {"model": "openai/x", "api_base": "http://elsewhere"}),
+        _set("generate", "forward", "x"),
+        _set("generate", "traces", [{}]),
+        _set("generate", "demos", {}),
+        _set("generate", "demos", 0, "dspy_uuid", "x"),
+        _set("generate", "demos", 0, "answer", {"a": 1}),
+        _set("generate", "signature", "instructions", ["x"]),
+        _set("generate", "signature", "fields", []),
+        _set("generate", "signature", "more", 1),
+        _set("generate", "signature", "fields", 0, "prefix", 1),
+        _set("other", {}),
+        _set("generate", []),
+        lambda state: state.pop("generate"),
+        lambda state: state["generate"].pop("lm"),
+    ],
+)
+def test_a_tampered_program_is_not_loaded(
+    exported: Exporter, runs: Path, change: Callable[[dict[str, Any]], None]
+) -> None:
+    folder = exported()
+    state = json.loads((folder / "program.json").read_text())
+    change(state)
+    (folder / "program.json").write_text(json.dumps(state))
+    with pytest.raises(RagwrightError, match="not loaded"):
+        load_export(folder, runs)
+
+
+@pytest.mark.parametrize("name", ["program.json", "pipeline.yaml", "manifest.json"])
+def test_a_broken_file_is_one_clear_problem(exported: Exporter, runs: Path, name: str) -> None:
+    folder = exported()
+    for content in (b"", b"{", b"[1]", b"\xff\xfe", b"[" * 5_000):
+        (folder / name).write_bytes(content)
+        with pytest.raises(RagwrightError, match=name):
+            load_export(folder, runs)
+    (folder / name).unlink()
+    with pytest.raises(RagwrightError, match=name):
+        load_export(folder, runs)
+
+
+def test_settings_that_are_unknown_are_refused(exported: Exporter, runs: Path) -> None:
+    folder = exported()
+    text = (folder / "pipeline.yaml").read_text()
+    (folder / "pipeline.yaml").write_text(text.replace("prompt_format: compact", "prompt_format: prose"))
+    with pytest.raises(RagwrightError, match="prose"):
+        load_export(folder, runs)
+    (folder / "pipeline.yaml").write_text(text.replace("chunk_size: 64", "chunk_sise: 64"))
+    with pytest.raises(RagwrightError, match="chunk_sise"):
+        load_export(folder, runs)

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from programs.errors import RagwrightError
+from programs.splitting import SPLITTERS, split
+from programs.tokens import count_tokens
+from programs.types import Chunk, Document
+
+PROSE = "The harbour was built in 1871. It cost more than anybody had said! Who paid for it? The city did, in the end. "
+FRAGMENTS = [
+    PROSE,
+    "\n\n",
+    "\n",
+    "   ",
+    "# Heading\n\n",
+    "## Deeper heading\n",
+    "```python\n# no heading\nfor x in range(3):\n    print(x)\n```\n",
+    "| a | b |\n|---|---|\n| 1 | 2 |\n",
+    "これは日本語の文章です。空白はありません。",
+    "👩‍👩‍👧‍👦🏳️‍🌈🦛",
+    "مرحبا بالعالم، هذا نص عربي. ",
+    "e\u0301\u200b\u00a0\u2028",
+    "<s> </s> ",
+    "longwordwithoutanyspace" * 5,
+    "- item one\n- item two\n",
+]
+TEXTS = st.one_of(
+    st.lists(st.sampled_from(FRAGMENTS), max_size=25).map("".join),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\x00"), max_size=200),
+)
+
+
+def chunks_of(text: str, splitter: str, size: int, overlap: float = 0.0) -> list[Chunk]:
+    return split(Document("d", text, "title"), splitter, size, overlap, count_tokens)
+
+
+@pytest.mark.parametrize("splitter", SPLITTERS)
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(text=TEXTS, size=st.sampled_from([4, 16, 64]), overlap=st.sampled_from([0.0, 0.1, 0.25, 0.9]))
+@example(text="", size=16, overlap=0.0)
+@example(text=" \n\t ", size=16, overlap=0.25)
+def test_every_splitter_keeps_the_contract(splitter: str, text: str, size: int, overlap: float) -> None:
+    chunks = chunks_of(text, splitter, size, overlap)
+    covered = [False] * len(text)
+    for chunk in chunks:
+        start, end = chunk.span.start, chunk.span.end
+        assert chunk.text == text[start:end] and chunk.text.strip() == chunk.text != ""
+        assert chunk.id == f"d#{start}-{end}" and chunk.span.doc_id == "d" and chunk.title == "title"
+        assert count_tokens(chunk.text) <= size or len(chunk.text) == 1
+        covered[start:end] = [True] * (end - start)
+    assert all(character.isspace() for character, is_in in zip(text, covered, strict=True) if not is_in)
+    starts, ends = [chunk.span.start for chunk in chunks], [chunk.span.end for chunk in chunks]
+    assert starts == sorted(set(starts)) and ends == sorted(set(ends))
+    if not overlap:
+        assert all(one.span.end <= other.span.start for one, other in pairwise(chunks))
+    assert chunks_of(text, splitter, size, overlap) == chunks
+
+
+@pytest.mark.parametrize("splitter", SPLITTERS)
+def test_a_long_text_without_a_space_is_cut_quickly(splitter: str) -> None:
+    text = "ab1c" * 25_000
+    began = time.perf_counter()
+    chunks = chunks_of(text, splitter, 256, 0.1)
+    assert time.perf_counter() - began < 20
+    assert "".join(text[chunk.span.start : chunk.span.end] for chunk in chunks[:1]) == text[: chunks[0].span.end]
+    assert chunks[-1].span.end == len(text)
+    assert all(200 < count_tokens(chunk.text) <= 256 for chunk in chunks[:-1])
+
+
+@pytest.mark.parametrize("splitter", SPLITTERS)
+def test_a_book_is_split_in_seconds(splitter: str) -> None:
+    text = "\n\n".join(f"# Chapter {number}\n\n{PROSE * 8}" for number in range(250))
+    began = time.perf_counter()
+    chunks_of(text, splitter, 128, 0.1)
+    assert time.perf_counter() - began < 10
+
+
+@pytest.mark.parametrize("splitter", SPLITTERS)
+def test_chunks_are_well_filled(splitter: str) -> None:
+    chunks = chunks_of(PROSE * 50, splitter, 128)
+    sizes = [count_tokens(chunk.text) for chunk in chunks[:-1]]
+    assert min(sizes) > 90
+
+
+@pytest.mark.parametrize("splitter", SPLITTERS)
+@pytest.mark.parametrize("text", [PROSE * 30, "これは日本語の文章です。空白はありません。" * 30])
+def test_an_overlap_repeats_its_share_of_the_text_before(splitter: str, text: str) -> None:
+    chunks = chunks_of(text, splitter, 100, 0.25)
+    shared = [count_tokens(text[later.span.start : earlier.span.end]) for earlier, later in pairwise(chunks)]
+    assert len(shared) > 5 and all(15 <= tokens <= 26 for tokens in shared)
+
+
+def test_an_overlap_begins_at_a_word() -> None:
+    text = PROSE * 30
+    assert all(
+        chunk.span.start == 0 or text[chunk.span.start - 1].isspace() for chunk in chunks_of(text, "recursive", 64, 0.2)
+    )
+
+
+def test_recursive_prefers_paragraphs_and_sentence_prefers_sentences() -> None:
+    short, paragraph = "A short one. With two.", PROSE.strip()
+    text = f"{short}\n\n{paragraph}\n\n{short}"
+    size = count_tokens(paragraph) + 3
+    assert [chunk.text for chunk in chunks_of(text, "recursive", size)] == [short, paragraph, short]
+    assert all(chunk.text[-1] in ".!?" for chunk in chunks_of(text, "sentence", 20))
+
+
+def test_a_sentence_that_is_too_long_is_cut_at_a_word() -> None:
+    text = "word " * 100 + "end."
+    chunks = chunks_of(text, "sentence", 32)
+    assert len(chunks) > 2 and all(chunk.text.startswith("word") for chunk in chunks[:-1])
+
+
+def test_markdown_keeps_sections_whole_and_packs_small_neighbours() -> None:
+    small, long = "\n\nTwo small words.", f"## Long\n\n{PROSE * 2}"
+    text = f"# Top\n\nIntro.\n\n## A{small}\n\n## B{small}\n\n{long}\n\n### Under{small}\n\n## C{small}\n"
+    chunks = chunks_of(text, "markdown", count_tokens(long) + 5)
+    assert [chunk.text.splitlines()[0] for chunk in chunks] == ["# Top", "## Long", "### Under", "## C"]
+    assert chunks[0].text.endswith(f"## B{small}") and chunks[1].text == long.strip()
+
+
+def test_markdown_sections_of_different_parents_do_not_mix() -> None:
+    text = f"# One\n\n{PROSE}\n\n## Last of one\n\nSmall.\n\n# Two\n\nSmall.\n\n## First of two\n\n{PROSE}\n"
+    chunks = chunks_of(text, "markdown", 50)
+    assert not any("Last of one" in chunk.text and "# Two" in chunk.text for chunk in chunks)
+
+
+def test_markdown_does_not_cut_at_comments_in_code() -> None:
+    code = "```python\n# first step\na = 1\n\n# second step\nb = 2\n```"
+    text = f"# Title\n\n{PROSE}\n\n## Code\n\n{code}\n"
+    (chunk,) = [chunk for chunk in chunks_of(text, "markdown", 50) if "first step" in chunk.text]
+    assert code in chunk.text
+
+
+@pytest.mark.parametrize("splitter", ["recursive", "markdown"])
+def test_a_heading_does_not_stand_alone(splitter: str) -> None:
+    text = "\n\n".join(f"## Heading {number}\n\n{PROSE * 2}" for number in range(10))
+    chunks = chunks_of(text, splitter, 40)
+    assert not any(chunk.text.startswith("#") and "\n" not in chunk.text for chunk in chunks)
+
+
+@pytest.mark.parametrize(
+    ("splitter", "size", "overlap", "message"),
+    [
+        ("semantic", 64, 0.0, "'semantic' is unknown; choose one of recursive, sentence, markdown"),
+        ("recursive", 0, 0.0, "chunk_size: 0"),
+        ("recursive", 64, 0.95, "chunk_overlap: 0.95"),
+        ("recursive", 64, -0.1, "chunk_overlap: -0.1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(splitter: str, size: int, overlap: float, message: str) -> None:
+    with pytest.raises(RagwrightError, match=message):
+        chunks_of("text", splitter, size, overlap)
+
+
+def test_any_counter_of_tokens_will_do() -> None:
+    chunks = split(Document("d", PROSE), "sentence", 10, 0.0, lambda text: len(text.split()))
+    assert all(len(chunk.text.split()) <= 10 for chunk in chunks)
