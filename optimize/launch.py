@@ -109,9 +109,14 @@ def _tracked(work: Study, uri: str | None) -> Iterator[Tracker]:
         work.run.path,
         work.progress.note,
     )
+    work.progress.phase("tracking", tracker.uri)
     tracker.open(dump_study(work.config))
     work.listener = tracker
-    yield tracker
+    try:
+        yield tracker
+    except BaseException:
+        tracker.interrupted()
+        raise
 
 
 def _export(work: Study, outcome: Outcome) -> Path:

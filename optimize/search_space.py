@@ -80,6 +80,15 @@ def largest_context(space: Space) -> int:
     return _largest(space.chunk_size) * _largest(space.top_k)
 
 
+def mean_context(space: Space) -> float:
+    """Tokens of passages that a point of the space hands to the LM on average, were all chunks full."""
+    return _middle(space.chunk_size) * _middle(space.top_k)
+
+
+def _middle(values: list[int] | Range) -> float:
+    return (values.low + values.high) / 2 if isinstance(values, Range) else sum(values) / len(values)
+
+
 def _largest(values: list[int] | Range) -> int:
     return values.high if isinstance(values, Range) else max(values)
 

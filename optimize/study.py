@@ -17,7 +17,7 @@ from optimize.outcome import Entry, Outcome, Spent
 from optimize.progress import Progress
 from optimize.run_dir import RunDir, write_whole
 from optimize.search import search
-from optimize.search_space import space_size
+from optimize.search_space import mean_context, space_size
 from optimize.statistics import judge, paired_difference
 from optimize.study_config import StudyConfig, dump_study
 from optimize.workbench import Clock, Workbench
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 class Listener(Protocol):
     """Is told of every finished evaluation, such as MLflow. It never decides."""
 
-    def entry(self, entry: Entry, evaluation: Evaluation, messages: list[dict[str, Any]]) -> None:
-        """An evaluation is finished."""
+    def entry(self, entry: Entry, evaluation: Evaluation, messages: Callable[[], list[dict[str, Any]]]) -> None:
+        """An evaluation is finished; `messages` renders what the LM is sent."""
 
 
 @dataclass(frozen=True)
@@ -247,11 +247,23 @@ class Study:
         if not self.budget.affords(self.allocation.trial_calls):
             return False
         minutes = self.config.budget.minutes
-        if minutes is None or not self.budget.calls:
-            return True
-        pace = self.clock.seconds / self.budget.calls
-        ahead = (self.allocation.trial_calls + self.budget.reserved) * pace
-        return self.clock.seconds + ahead <= 60 * minutes
+        return minutes is None or self.clock.seconds + self._seconds_ahead() <= 60 * minutes
+
+    def _seconds_ahead(self) -> float:
+        """What one more trial and the verdict will take, at the pace of the baseline and of the trials so far.
+
+        The first trial's pace is the baseline's, as much faster as the space's contexts are shorter.
+        """
+        paces = {unit: e.total("latency_s") / len(e.rows) / self.spec.threads for unit, e in self.run.finished()}
+        slow = paces["baseline"]
+        trials = [pace for unit, pace in paces.items() if unit.startswith(("trial-", "candidate-"))]
+        baseline = self.config.baseline
+        shorter = min(1.0, mean_context(self.config.space) / (baseline.chunk_size * baseline.top_k))
+        usual = sum(trials) / len(trials) if trials else slow * shorter
+        part = self.allocation
+        confirm = len(part.confirm) * (slow + part.finalists * usual)
+        verdict = confirm + len(part.test) * (slow + usual) if self.phases.verdict else 0.0
+        return len(part.search) * usual + verdict
 
     def _verdict(self, outcome: Outcome, candidates: dict[str, Candidate]) -> Outcome:
         self.budget.reserved = 0
@@ -369,7 +381,7 @@ class Study:
         if self.listener is not None:
             evaluation = self.run.read_evaluation(entry.unit)
             assert evaluation is not None, "scored just now"
-            self.listener.entry(entry, evaluation, self.bench.messages(entry.config, candidate))
+            self.listener.entry(entry, evaluation, lambda: self.bench.messages(entry.config, candidate))
 
     def _warn(self, text: str) -> None:
         if text not in self.warnings:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optimize.dataset import Dataset
-from optimize.evaluate import FAILURE_LIMIT, Evaluation
+from optimize.evaluate import Evaluation
 from optimize.headline import headline
 from optimize.outcome import Entry, Outcome
 from optimize.run_records import (
@@ -87,13 +87,13 @@ class Tracker:
             client.log_text(self._parent, study_yaml, "study.yaml")
             client.log_inputs(self._parent, [dataset_record(self.dataset, "study")])
 
-    def entry(self, entry: Entry, evaluation: Evaluation, messages: list[dict[str, Any]]) -> None:
+    def entry(self, entry: Entry, evaluation: Evaluation, messages: Callable[[], list[dict[str, Any]]]) -> None:
         """Log a finished evaluation, unless the store holds it.
 
         Args:
             entry: What was scored, with its numbers.
             evaluation: Its rows.
-            messages: What the LM is sent, with placeholders for the inputs.
+            messages: Renders what the LM is sent, with placeholders for the inputs.
         """
         if self._client is None or entry.unit in self._finished:
             return
@@ -102,10 +102,12 @@ class Tracker:
             run = self._take(client, entry.unit, entry.phase)
             run_id = run.info.run_id
             client.log_text(run_id, rows_table(evaluation, self._examples, self.dataset.corpus), "rows.json")
-            client.log_text(run_id, messages_json(messages), "messages.json")
+            client.log_text(run_id, messages_json(messages()), "messages.json")
             client.log_inputs(run_id, [dataset_record(self.dataset, entry.phase)])
-            valid = entry.summary.failures <= FAILURE_LIMIT * entry.summary.n
-            tags = {OUTCOME: entry.note or ("scored" if valid else "invalid: too many failures"), **_TABLE_TAG}
+            tags = {
+                OUTCOME: entry.note or ("scored" if entry.summary.valid else "invalid: too many failures"),
+                **_TABLE_TAG,
+            }
             self._log(client, run, entry.params, entry_metrics(entry, self._metric), tags)
             client.set_terminated(run_id)
             self._finished[entry.unit] = run_id

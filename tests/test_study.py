@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,9 @@ class Listener:
         self.units: list[str] = []
         self.messages: list[list[dict[str, Any]]] = []
 
-    def entry(self, entry: Entry, evaluation: Evaluation, messages: list[dict[str, Any]]) -> None:
+    def entry(self, entry: Entry, evaluation: Evaluation, messages: Callable[[], list[dict[str, Any]]]) -> None:
         self.units.append(entry.unit)
-        self.messages.append(messages)
+        self.messages.append(messages())
         assert len(evaluation.rows) == entry.summary.n
 
 

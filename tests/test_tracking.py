@@ -71,7 +71,7 @@ def tracked(studied: Studied, warned: list[str] | None = None, uri: str | None =
 def log_all(studied: Studied, tracker: Tracker) -> None:
     tracker.open(STUDY)
     for entry in entries(studied):
-        tracker.entry(entry, studied.evaluations[entry.unit], MESSAGES)
+        tracker.entry(entry, studied.evaluations[entry.unit], lambda: MESSAGES)
 
 
 def test_a_study_is_a_parent_with_a_child_for_every_evaluation(studied: Studied) -> None:
@@ -192,7 +192,7 @@ def test_a_run_that_a_kill_left_open_is_completed(studied: Studied, monkeypatch:
     entry = studied.outcome.trials[1]
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(mlflow.MlflowClient, "set_terminated", killed)
-        tracker.entry(entry, studied.evaluations[entry.unit], MESSAGES)
+        tracker.entry(entry, studied.evaluations[entry.unit], lambda: MESSAGES)
     left = Store(studied).runs()[entry.unit]
     assert left.info.status == "RUNNING"
     log_all(studied, tracked(studied))
@@ -217,7 +217,7 @@ def test_a_store_that_fails_half_way_costs_no_trial(studied: Studied) -> None:
     with sqlite3.connect(studied.run.path.parent / "mlflow.db") as database:
         database.execute("ALTER TABLE metrics RENAME TO gone")
     for entry in entries(studied):
-        tracker.entry(entry, studied.evaluations[entry.unit], MESSAGES)
+        tracker.entry(entry, studied.evaluations[entry.unit], lambda: MESSAGES)
     tracker.close(studied.outcome, [])
     tracker.interrupted()
     assert len(warned) == 1
