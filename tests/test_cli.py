@@ -45,8 +45,7 @@ def test_usage_errors_exit_with_2(ragwright: Ragwright) -> None:
     assert ragwright("no-such-command")[0] == 2
 
 
-def test_optimize_ask_evaluate_export_report(villages: Path, ragwright: Ragwright, tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
+def test_optimize_ask_evaluate_export_report(villages: Path, ragwright: Ragwright, tmp_path: Path, runs: Path) -> None:
     with OpenAIServer(answer=read_villages) as server:
         study = write_study(tmp_path / "study.yaml", villages, server.url, trials=6)
         code, out, err = ragwright("optimize", study, "--runs", runs)
@@ -106,7 +105,7 @@ def test_check_names_who_sees_the_documents(villages: Path, ragwright: Ragwright
     assert code == 0 and "http://127.0.0.1:9/v1" in out
 
 
-def test_init_to_a_first_run(villages: Path, ragwright: Ragwright, tmp_path: Path) -> None:
+def test_init_to_a_first_run(villages: Path, ragwright: Ragwright, tmp_path: Path, runs: Path) -> None:
     questions = tmp_path / "questions.jsonl"
     files = [villages / f"{name}.jsonl" for name in ("train", "validation", "test")]
     lines = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
@@ -123,7 +122,7 @@ def test_init_to_a_first_run(villages: Path, ragwright: Ragwright, tmp_path: Pat
         text = (folder / "study.yaml").read_text(encoding="utf-8")
         lm = json.dumps({"model": "openai/reader", "api_base": server.url})
         (folder / "study.yaml").write_text(text.replace("lm: local ", f"lm: {lm} "), encoding="utf-8")
-        code, out, err = ragwright("optimize", folder / "study.yaml", "--runs", tmp_path / "runs", "--lm-calls", 200)
+        code, out, err = ragwright("optimize", folder / "study.yaml", "--runs", runs, "--lm-calls", 200)
     assert code == 0, err
     assert "span_recall" not in out
 

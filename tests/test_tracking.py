@@ -20,14 +20,6 @@ STUDY = dump_study(StudyConfig(name="towers", dataset="/data/handmade", lm={"mod
 MESSAGES = [{"predictor": "generate", "messages": [{"role": "user", "content": "{{question}} \ud800 ✓"}]}]
 
 
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty store: making one takes MLflow seconds, copying it nothing."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    connect(default_uri(folder)).search_experiments()
-    return folder / "mlflow.db"
-
-
 @pytest.fixture
 def studied(tmp_path: Path, migrated: Path) -> Studied:
     studied = Studied(tmp_path)

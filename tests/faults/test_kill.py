@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,8 @@ import pytest
 from tests.openai_server import OpenAIServer
 from tests.villages import read_villages, write_study
 
-KILLS = int(os.environ.get("RAGWRIGHT_TEST_KILLS", "2"))
+KILLS = int(os.environ.get("RAGWRIGHT_TEST_KILLS", "1"))
+TRIALS = 4 + 2 * KILLS
 COMMAND = [sys.executable, "-c", "from optimize.cli import main; main()"]
 
 
@@ -40,9 +42,12 @@ def points(outcome: dict[str, Any]) -> list[tuple[str, str, float]]:
 
 
 @pytest.mark.timeout(300)
-def test_kill_and_go_on(villages: Path, tmp_path: Path) -> None:
-    with OpenAIServer(answer=read_villages, delay_s=0.05) as server:
-        study = write_study(tmp_path / "study.yaml", villages, server.url)
+def test_kill_and_go_on(villages: Path, tmp_path: Path, migrated: Path) -> None:
+    for runs in ("undisturbed", "killed"):
+        (tmp_path / runs).mkdir()
+        shutil.copy(migrated, tmp_path / runs / "mlflow.db")
+    with OpenAIServer(answer=read_villages, delay_s=0.02) as server:
+        study = write_study(tmp_path / "study.yaml", villages, server.url, trials=TRIALS)
         undisturbed = finish(study, tmp_path / "undisturbed")
         once = len(server.requests)
         server.requests.clear()

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import optuna
+import pytest
+
+from optimize.search_space import CANDIDATE, choose, distributions, largest_context, seeded_sampler, space_size
+from optimize.study_config import Range, Space, StudyConfig
+from programs.config import PipelineConfig
+from programs.errors import RagwrightError
+
+SPACE = Space(chunk_size=Range(low=32, high=256, log=True), top_k=[1, 2, 3], retriever=["dense", "sparse"])
+CANDIDATES = ["bare-1", "labeled-2"]
+
+
+def points(seed: int, numbers: range, history: int, sampler: str = "tpe") -> list[dict[str, object]]:
+    """The points that trials of these numbers get, after `history` trials with the same scores every time."""
+    study = optuna.create_study(direction="maximize")
+    found = []
+    for number in range(numbers.stop):
+        study.sampler = seeded_sampler(sampler, seed)
+        trial = study.ask()
+        choose(trial, SPACE, CANDIDATES)
+        study.tell(trial, (number * 7 % 11) / 11)
+        if number in numbers:
+            found.append(trial.params)
+    return found
+
+
+def test_single_values_are_no_parameters() -> None:
+    assert set(distributions(SPACE, CANDIDATES)) == {"chunk_size", "top_k", "retriever", "reranker", CANDIDATE}
+    assert CANDIDATE not in distributions(SPACE, ["bare-1"])
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_the_sampler_depends_on_seed_and_number_only(sampler: str) -> None:
+    assert points(0, range(0, 14), 0, sampler) == points(0, range(0, 14), 0, sampler)
+    assert points(0, range(0, 14), 0, sampler) != points(1, range(0, 14), 0, sampler)
+
+
+def test_a_trial_that_was_cut_off_half_way_gets_the_same_point() -> None:
+    def ask(suggest_first: bool) -> dict[str, object]:
+        study = optuna.create_study(direction="maximize")
+        study.sampler = seeded_sampler("tpe", 0)
+        trial = study.ask()
+        if suggest_first:
+            trial.suggest_categorical("retriever", ["dense", "sparse"])
+            trial = optuna.trial.Trial(study, trial._trial_id)
+        choose(trial, SPACE, CANDIDATES)
+        return trial.params
+
+    assert ask(suggest_first=True) == ask(suggest_first=False)
+
+
+def test_choose_gives_a_canonical_configuration_within_the_space() -> None:
+    study = optuna.create_study()
+    for _ in range(20):
+        config, candidate = choose(study.ask(), SPACE, CANDIDATES)
+        assert 32 <= config.chunk_size <= 256 and config.top_k in (1, 2, 3) and candidate in CANDIDATES
+        assert config == config.canonical()
+
+
+def test_sizes() -> None:
+    assert space_size(StudyConfig(name="x", dataset=".", space=SPACE), 2) == 225 * 3 * 2 * 2 * 2
+    assert largest_context(SPACE) == 256 * 3
+
+
+def test_equal_pipelines_have_equal_fingerprints() -> None:
+    one = PipelineConfig(retriever="sparse", reranker="none", retrieve_k=10, embedder="wordllama")
+    other = PipelineConfig(retriever="sparse", reranker="none", retrieve_k=40, embedder="openai/x")
+    assert one.fingerprint() == other.fingerprint()
+    assert one.fingerprint() != PipelineConfig(retriever="dense").fingerprint()
+    assert PipelineConfig(reranker="mmr", top_k=5, retrieve_k=2).canonical().retrieve_k == 5
+
+
+def test_unknown_settings_are_refused() -> None:
+    with pytest.raises(RagwrightError, match=r"'chunksize'.*chunk_size"):
+        PipelineConfig.from_params({"chunksize": 3})
