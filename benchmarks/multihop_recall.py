@@ -5,6 +5,7 @@ Run: uv run python benchmarks/multihop_recall.py [QUESTIONS]
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -29,6 +30,7 @@ RUNS = ROOT / "runs"
 
 def main(count: int) -> None:
     set_environment_defaults()
+    logging.getLogger("dspy").setLevel(logging.ERROR)
     dataset = load_dataset(ROOT / "datasets" / "handbook")
     groups = group_examples(dataset.examples, {document.id: document for document in dataset.corpus.documents})
     two = [example for example in dataset.examples if len(example.documents) == 2]

@@ -70,7 +70,7 @@ def check_study(file: Path, change: Callable[[StudyConfig], StudyConfig] = lambd
 
 
 def _allocate(study: StudyConfig, dataset: Dataset) -> Allocation:
-    from optimize.study import calls_per_question
+    from optimize.identity import calls_per_question
 
     return allocate(study, dataset, calls_per_question(study, dataset))
 

@@ -25,9 +25,13 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    # Plain help: what draws boxes around it takes longer to import than the whole command line.
+    rich_markup_mode=None,
+    context_settings={"max_content_width": 120},
 )
-data = typer.Typer(name="data", help="Bring in, split and check data sets.", no_args_is_help=True)
+data = typer.Typer(
+    name="data", help="Bring in, split and check data sets.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(data)
 
 StudyArg = Annotated[Path, typer.Argument(help="A study file.", metavar="STUDY")]

@@ -149,9 +149,9 @@ def evaluate(
                 rows.append(future.result())
                 if on_row is not None:
                     on_row(rows[-1])
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        finally:
+            for future in futures:
+                future.cancel()
     return Evaluation(tuple(rows))
 
 

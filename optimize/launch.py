@@ -112,11 +112,10 @@ def _tracked(work: Study, uri: str | None) -> Iterator[Tracker]:
     work.progress.phase("tracking", tracker.uri)
     tracker.open(dump_study(work.config))
     work.listener = tracker
-    try:
+    with contextlib.ExitStack() as on_failure:
+        on_failure.callback(tracker.interrupted)
         yield tracker
-    except BaseException:
-        tracker.interrupted()
-        raise
+        on_failure.pop_all()
 
 
 def _export(work: Study, outcome: Outcome) -> Path:

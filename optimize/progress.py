@@ -92,8 +92,8 @@ class Terminal:
         failed = f"  [red]{s.failures} failed[/red]" if s.failures else ""
         what = entry.unit if entry.phase in ("baseline", "search") else entry.phase
         self.console.print(
-            f"  {what:<10} {s.score:.3f} ± {s.stderr:.3f} {mark} {c.splitter:<9} {size:>6} {c.retriever:<6} "
-            f"{c.reranker:<7} {c.prompt_format:<7} {entry.candidate:<26} {tokens:6.0f} tokens{failed}",
+            f"  {what:<10} {s.score:.3f} ± {s.stderr:.3f} {mark} {tokens:5.0f} tokens  {c.splitter:<9} {size:>6} "
+            f"{c.retriever:<6} {c.reranker:<7} {c.prompt_format:<7} {entry.candidate}{failed}",
             highlight=False,
             overflow="ellipsis",
             no_wrap=True,

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from optimize.budget import Allocation, Budget, allocate
 from optimize.candidate import Candidate, read_candidate
 from optimize.compile import CompileTask, compile_candidates, teachable
 from optimize.dataset import Dataset
 from optimize.evaluate import Evaluation
+from optimize.identity import calls_per_question, study_fingerprint
+from optimize.openings import count_opening
 from optimize.outcome import Entry, Outcome, Spent
 from optimize.progress import Progress
-from optimize.run_dir import RunDir, write_whole
+from optimize.run_dir import RunDir
 from optimize.search import search
 from optimize.search_space import mean_context, space_size
 from optimize.statistics import judge, paired_difference
 from optimize.study_config import StudyConfig, dump_study
 from optimize.workbench import Clock, Workbench
-from programs.catalogue import build_program, source_identity
-from programs.config import PipelineConfig, fingerprint
+from programs.config import PipelineConfig
 from programs.lm import LMSpec, describe_endpoint, open_lm
 from programs.response_cache import ResponseCache
-
-if TYPE_CHECKING:
-    pass
 
 
 class Listener(Protocol):
@@ -50,24 +47,6 @@ class Phases:
     compile: bool = True
     search: bool = True
     verdict: bool = True
-
-
-def study_fingerprint(study: StudyConfig, dataset: Dataset, spec: LMSpec) -> str:
-    """Twelve hex digits of what the study's results depend on: not its budget, of which more continues the study."""
-    content = study.model_dump(mode="json", exclude={"budget", "trials", "lm"})
-    sources = [source_identity(study.program), source_identity(study.metric)]
-    return fingerprint([content, dataset.fingerprint, spec.identity(), sources])
-
-
-def run_folder(study: StudyConfig, dataset: Dataset, spec: LMSpec, runs: Path) -> Path:
-    """Where a study keeps what it paid for."""
-    return runs / f"{study.name}-{study_fingerprint(study, dataset, spec)}"
-
-
-def calls_per_question(study: StudyConfig, dataset: Dataset) -> int:
-    """LM calls that one answer takes, taken as one for every predictor of the program."""
-    program = build_program(study.program, lambda _: (), abstain=dataset.abstains)
-    return max(1, len(program.predictors()))
 
 
 @dataclass
@@ -94,8 +73,10 @@ class Study:
     warnings: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.fingerprint = study_fingerprint(self.config, self.dataset, self.spec)
-        self.run = RunDir(run_folder(self.config, self.dataset, self.spec, self.runs))
+        # A sweep, a compilation and a whole study over one file are three studies: their trials are not the same.
+        parts = asdict(self.phases)
+        self.fingerprint = study_fingerprint(self.config, self.dataset, self.spec, parts)
+        self.run = RunDir(self.runs / f"{self.config.name}-{self.fingerprint}")
 
     def execute(self) -> Outcome:
         """Do what is left to do and say what was found.
@@ -301,7 +282,8 @@ class Study:
         assert outcome.winner is not None, "a winner is chosen before the test"
         examples = self.allocation.test
         winner = outcome.winner
-        openings = self._open_test(f"{winner.config.fingerprint()}-{winner.candidate}")
+        look = f"{self.fingerprint}/{winner.config.fingerprint()}-{winner.candidate}"
+        openings = count_opening(self.runs, self.dataset.fingerprint, look)
         self.progress.phase("test", f"the winner and the baseline on {len(examples)} questions never tuned on")
         base = self._again("test", outcome.baseline, candidates, examples)
         new = self._again("test", winner, candidates, examples)
@@ -331,18 +313,6 @@ class Study:
         evaluation = self.run.read_evaluation(entry.unit)
         assert evaluation is not None, "scored just now"
         return evaluation.scores
-
-    def _open_test(self, what: str) -> int:
-        """Count the openings of the test split of this state of the data, over all studies that ever used it."""
-        folder = self.runs / "openings"
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / f"{self.dataset.fingerprint}.json"
-        opened = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
-        key = f"{self.fingerprint}/{what}"
-        if key not in opened:
-            opened.append(key)
-            write_whole(file, json.dumps(opened, indent=1) + "\n")
-        return len(opened)
 
     def _outcome(self, baseline: Entry, trials: list[Entry]) -> Outcome:
         return Outcome(

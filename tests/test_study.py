@@ -146,3 +146,12 @@ def test_a_second_process_is_kept_out(villages: Path, server: OpenAIServer, tmp_
     study = Study(checked.study, checked.dataset, checked.spec, tmp_path / "runs", Silence())
     with study.run.locked(), pytest.raises(RagwrightError, match="another process"):
         Study(checked.study, checked.dataset, checked.spec, tmp_path / "runs", Silence()).execute()
+
+
+def test_a_sweep_and_a_whole_study_do_not_mix(villages: Path, server: OpenAIServer, tmp_path: Path) -> None:
+    file = write_study(tmp_path / "study.yaml", villages, server.url, trials=3)
+    swept = run(file, tmp_path / "runs", phases=Phases(compile=False))
+    whole = run(file, tmp_path / "runs")
+    assert swept.fingerprint != whole.fingerprint
+    alone = run(file, tmp_path / "elsewhere")
+    assert [entry.summary.score for entry in whole.trials] == [entry.summary.score for entry in alone.trials]
