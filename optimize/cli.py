@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from optimize.cli_data import data
 from programs.environment import set_environment_defaults
 from programs.errors import RagwrightError
 
@@ -28,9 +29,6 @@ app = typer.Typer(
     # Plain help: what draws boxes around it takes longer to import than the whole command line.
     rich_markup_mode=None,
     context_settings={"max_content_width": 120},
-)
-data = typer.Typer(
-    name="data", help="Bring in, split and check data sets.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(data)
 
@@ -89,55 +87,32 @@ def quickstart(
         _run(file, runs, Phases(), Overrides(seed, lm_calls, minutes), json_, None)
 
 
-@app.command()
-def optimize(
-    study: StudyArg,
-    runs: Runs = RUNS,
-    seed: Seed = None,
-    lm_calls: Calls = None,
-    minutes: Minutes = None,
-    tracking_uri: Tracking = None,
-    json_: Json = False,
-) -> None:
-    """Search pipeline and compiled prompts together, then confirm, test and export the winner."""
-    from optimize.launch import Overrides
-    from optimize.study import Phases
+def _add_study_command(name: str, about: str, **parts: bool) -> None:
+    """Add a command that runs a study file; `parts` are the phases that it leaves out or does."""
 
-    _run(study, runs, Phases(), Overrides(seed, lm_calls, minutes), json_, tracking_uri)
+    @app.command(name=name, help=about)
+    def command(
+        study: StudyArg,
+        runs: Runs = RUNS,
+        seed: Seed = None,
+        lm_calls: Calls = None,
+        minutes: Minutes = None,
+        tracking_uri: Tracking = None,
+        json_: Json = False,
+    ) -> None:
+        from optimize.launch import Overrides
+        from optimize.study import Phases
 
-
-@app.command()
-def sweep(
-    study: StudyArg,
-    runs: Runs = RUNS,
-    seed: Seed = None,
-    lm_calls: Calls = None,
-    minutes: Minutes = None,
-    tracking_uri: Tracking = None,
-    json_: Json = False,
-) -> None:
-    """Search the pipeline with the prompts as they are."""
-    from optimize.launch import Overrides
-    from optimize.study import Phases
-
-    _run(study, runs, Phases(compile=False), Overrides(seed, lm_calls, minutes), json_, tracking_uri)
+        _run(study, runs, Phases(**parts), Overrides(seed, lm_calls, minutes), json_, tracking_uri)
 
 
-@app.command(name="compile")
-def compile_(
-    study: StudyArg,
-    runs: Runs = RUNS,
-    seed: Seed = None,
-    lm_calls: Calls = None,
-    minutes: Minutes = None,
-    tracking_uri: Tracking = None,
-    json_: Json = False,
-) -> None:
-    """Compile prompts for the baseline's pipeline and compare them with the bare one."""
-    from optimize.launch import Overrides
-    from optimize.study import Phases
-
-    _run(study, runs, Phases(search=False), Overrides(seed, lm_calls, minutes), json_, tracking_uri)
+_add_study_command(
+    "optimize", "Search pipeline and compiled prompts together, then confirm, test and export the winner."
+)
+_add_study_command("sweep", "Search the pipeline with the prompts as they are.", compile=False)
+_add_study_command(
+    "compile", "Compile prompts for the baseline's pipeline and compare them with the bare one.", search=False
+)
 
 
 def _run(study: Path, runs: Path, phases: Phases, said: Overrides, as_json: bool, uri: str | None) -> None:
@@ -333,52 +308,3 @@ def doctor(json_: Json = False) -> None:
             print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.what:<14} {finding.detail}")
     if not all(finding.ok for finding in findings):
         raise RagwrightError("something is missing; see above.")
-
-
-@data.command("import")
-def data_import(
-    source: Annotated[str, typer.Argument(help="A file, a folder, or a hub id.")],
-    out: Annotated[Path, typer.Option(help="The new data set folder, such as datasets/NAME.")],
-    format_: Annotated[str, typer.Option("--format", help="squad or huggingface.")] = "squad",
-    columns: Annotated[
-        str, typer.Option(help="For huggingface: ours=theirs, separated by commas.")
-    ] = "question=question,answers=answers,context=context",
-    split: Annotated[str | None, typer.Option(help="For huggingface: which split.")] = None,
-    revision: Annotated[str | None, typer.Option(help="For a hub id: which revision.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the split by document.")] = 0,
-) -> None:
-    """Make a data set folder from SQuAD's format or from anything that Hugging Face `datasets` reads."""
-    from optimize.importing import import_huggingface, import_squad
-
-    if format_ == "squad":
-        print(import_squad(Path(source), out, seed))
-    elif format_ == "huggingface":
-        pairs = dict(pair.split("=", 1) for pair in columns.split(",") if "=" in pair)
-        print(import_huggingface(source, out, pairs, split, revision, seed))
-    else:
-        raise RagwrightError(f"--format: unknown format {format_!r}; choices: squad, huggingface.")
-
-
-@data.command("check")
-def data_check(folder: Annotated[Path, typer.Argument(help="A data set folder.")], json_: Json = False) -> None:
-    """Read a data set, verify every span, and say what it can measure."""
-    from optimize.plan import describe_dataset
-
-    lines = describe_dataset(folder)
-    if json_:
-        _print_json(lines)
-    else:
-        for name, value in lines.items():
-            print(f"{name:<12} {value}")
-        print("ok")
-
-
-@data.command("split")
-def data_split(
-    folder: Annotated[Path, typer.Argument(help="A data set folder with questions.jsonl.")],
-    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
-) -> None:
-    """Deal questions.jsonl into train, validation and test, whole documents together."""
-    from optimize.scaffold import split_folder
-
-    print(split_folder(folder, seed))

@@ -112,6 +112,7 @@ def test_an_empty_baseline_voids_the_comparison(villages: Path, tmp_path: Path) 
         outcome = run(write_study(tmp_path / "study.yaml", villages, silent.url), tmp_path / "runs")
     assert outcome.verdict is None
     assert any("void" in warning for warning in outcome.warnings)
+    assert any("no finalist scored above the baseline" in warning for warning in outcome.warnings)
 
 
 def test_failures_are_no_zeros_and_cannot_win(villages: Path, tmp_path: Path) -> None:

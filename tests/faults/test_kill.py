@@ -21,6 +21,7 @@ from tests.villages import read_villages, write_study
 
 KILLS = int(os.environ.get("RAGWRIGHT_TEST_KILLS", "1"))
 TRIALS = 4 + 2 * KILLS
+EXAMPLES = {"search": 8, "confirm": 4, "test": 8}
 COMMAND = [sys.executable, "-c", "from optimize.cli import main; main()"]
 
 
@@ -47,7 +48,7 @@ def test_kill_and_go_on(villages: Path, tmp_path: Path, migrated: Path) -> None:
         (tmp_path / runs).mkdir()
         shutil.copy(migrated, tmp_path / runs / "mlflow.db")
     with OpenAIServer(answer=read_villages, delay_s=0.02) as server:
-        study = write_study(tmp_path / "study.yaml", villages, server.url, trials=TRIALS)
+        study = write_study(tmp_path / "study.yaml", villages, server.url, trials=TRIALS, examples=EXAMPLES)
         undisturbed = finish(study, tmp_path / "undisturbed")
         once = len(server.requests)
         server.requests.clear()
