@@ -255,7 +255,9 @@ class Study:
             return replace(outcome, finalists=tuple(finalists), warnings=tuple(self.warnings), spent=self._spent())
         winner = max(contenders, key=lambda entry: (entry.summary.score, -entry.summary.prompt_tokens))
         if winner.summary.score <= finalists[0].summary.score:
-            self._warn("on the confirm questions no finalist scored above the baseline: the lead of the search did not hold.")
+            self._warn(
+                "on the confirm questions no finalist scored above the baseline: the lead of the search did not hold."
+            )
         return self._test(replace(outcome, finalists=tuple(finalists), winner=winner), candidates)
 
     def _confirm(self, outcome: Outcome, candidates: dict[str, Candidate]) -> list[Entry]:
