@@ -44,7 +44,7 @@ def main(count: int) -> None:
     print("|---|---|---|---|---|---|---|")
     for name, top_k in (("rag", 4), ("multihop", 2)):
         config = PipelineConfig(chunk_size=96, retriever="sparse", top_k=top_k, prompt_format="compact").canonical()
-        program = build_program(name, open_search(RUNS / "indexes", dataset.corpus, config))
+        program = build_program(name, open_search(RUNS, dataset.corpus, config))
         with dspy.context(lm=lm, adapter=FORMATS["compact"]()):
             evaluation = evaluate(program, examples, token_f1, threads=1)
         found = summarize(evaluation, groups)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from optimize.budget import Allocation, allocate
 from optimize.compile import check_optimizer
-from optimize.dataset import Dataset, load_dataset
+from optimize.dataset import Dataset, load_dataset, require_answers
 from optimize.search_space import largest_context
 from optimize.study_config import StudyConfig, StudyFile, read_study_file
 from programs.errors import Problem, ProblemsError, RagwrightError
@@ -57,7 +57,7 @@ def check_study(file: Path, change: Callable[[StudyConfig], StudyConfig] = lambd
     spec = found.lm()
     found.program_and_metric()
     found.optimizers()
-    dataset = found.dataset()
+    dataset = found.dataset(needs_answers=True)
     if study is not None and spec is not None:
         found.context_fits(study, spec)
     if study is None or spec is None or dataset is None or found.problems:
@@ -67,6 +67,27 @@ def check_study(file: Path, change: Callable[[StudyConfig], StudyConfig] = lambd
     if allocation is None:
         raise ProblemsError(found.problems)
     return Checked(study, dataset, spec, allocation)
+
+
+def check_retrieval(
+    file: Path, change: Callable[[StudyConfig], StudyConfig] = lambda study: study
+) -> tuple[StudyConfig, Dataset]:
+    """Read a study file with its data and check what concerns retrieval: no LM, no budget, no known answers needed.
+
+    Args:
+        file: The study file.
+        change: Applied to the study.
+
+    Raises:
+        ProblemsError: Every problem of the file and of its data, each with its place.
+        RagwrightError: The file is missing or not YAML.
+    """
+    source = read_study_file(file)
+    found = _Findings(source)
+    study, dataset = found.attempt(source.validate), found.dataset(needs_answers=False)
+    if study is None or dataset is None:
+        raise ProblemsError(found.problems)
+    return change(study.model_copy(update={"dataset": str(dataset.path)})), dataset
 
 
 def _allocate(study: StudyConfig, dataset: Dataset) -> Allocation:
@@ -118,11 +139,14 @@ class _Findings:
             key = name if isinstance(named, dict) else position
             self.attempt(lambda name=name, params=params: check_optimizer(name, params), "optimizers", key)  # type: ignore[misc]
 
-    def dataset(self) -> Dataset | None:
+    def dataset(self, *, needs_answers: bool) -> Dataset | None:
         folder = self.raw("dataset", None)
         if not isinstance(folder, str):
             return None
-        return self.attempt(lambda: load_dataset((self.source.path.parent / folder).resolve()), "dataset")
+        dataset = self.attempt(lambda: load_dataset((self.source.path.parent / folder).resolve()), "dataset")
+        if dataset is not None and needs_answers:
+            self.attempt(lambda: require_answers(dataset), "dataset")
+        return dataset
 
     def context_fits(self, study: StudyConfig, spec: LMSpec) -> None:
         """The passages alone must leave room in the LM's context; demos come on top and are checked by the LM."""

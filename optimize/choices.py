@@ -25,10 +25,16 @@ def _retrievers() -> Collection[str]:
     return RETRIEVERS
 
 
-def _rerankers() -> Collection[str]:
-    from programs.reranking import RERANKERS
+def _prefixes() -> Collection[str]:
+    from programs.prefix import PREFIXES
 
-    return RERANKERS
+    return PREFIXES
+
+
+def _expansions() -> Collection[str]:
+    from programs.expansion import EXPANSIONS
+
+    return EXPANSIONS
 
 
 def _known(what: str, choices: Callable[[], Collection[str]]) -> AfterValidator:
@@ -40,18 +46,51 @@ def _known(what: str, choices: Callable[[], Collection[str]]) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _known_embedder(name: str) -> str:
+def _refused(setting: str, check: Callable[[str], object]) -> AfterValidator:
+    """A check that raises what is wrong, without the setting's name, which the place tells."""
+
+    def validate(text: str) -> str:
+        try:
+            check(text)
+        except RagwrightError as error:
+            raise ValueError(str(error).removeprefix(f"{setting}: ").rstrip(".")) from None
+        return text
+
+    return AfterValidator(validate)
+
+
+def _check_embedder(name: str) -> None:
     from programs.embedding import embedder_identity
 
-    try:
-        embedder_identity(name)
-    except RagwrightError as error:
-        raise ValueError(str(error).removeprefix("embedder: ").rstrip(".")) from None
-    return name
+    embedder_identity(name)
+
+
+def _check_reranker(name: str) -> None:
+    from programs.reranking import check_reranker
+
+    check_reranker(name)
+
+
+def _check_filter(text: str) -> None:
+    from programs.filtering import parse_filter
+
+    parse_filter(text)
+
+
+def _check_measure(name: str) -> None:
+    from optimize.measures import parse_measure
+
+    measure = parse_measure(name)
+    if not (measure.needs_evidence and measure.from_spans):
+        raise RagwrightError(f"{name!r} depends on more than the passages' places; choose one such as span_recall")
 
 
 SplitterName = Annotated[str, _known("splitter", _splitters)]
 RetrieverName = Annotated[str, _known("retriever", _retrievers)]
-RerankerName = Annotated[str, _known("reranker", _rerankers)]
-EmbedderName = Annotated[str, AfterValidator(_known_embedder)]
+PrefixName = Annotated[str, _known("context_prefix", _prefixes)]
+ExpansionName = Annotated[str, _known("expansion", _expansions)]
+RerankerName = Annotated[str, _refused("reranker", _check_reranker)]
+EmbedderName = Annotated[str, _refused("embedder", _check_embedder)]
+MeasureName = Annotated[str, _refused("measure", _check_measure)]
+FilterText = Annotated[str, _refused("filter", _check_filter)]
 PromptFormatName = Annotated[str, _known("prompt_format", lambda: PROMPT_FORMATS)]

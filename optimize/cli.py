@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from optimize.cli_data import data
+from optimize.cli_screen import screen
 from programs.environment import set_environment_defaults
 from programs.errors import RagwrightError
 
@@ -31,6 +32,7 @@ app = typer.Typer(
     context_settings={"max_content_width": 120},
 )
 app.add_typer(data)
+app.command()(screen)
 
 StudyArg = Annotated[Path, typer.Argument(help="A study file.", metavar="STUDY")]
 RunArg = Annotated[str | None, typer.Argument(help="A study's folder or the beginning of its name; the last one.")]
@@ -146,16 +148,32 @@ def _print_results(launched: Launched, runs: Path) -> None:
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="The new folder.")],
-    documents: Annotated[Path, typer.Option(help="A folder of md, txt or html files, or a corpus.jsonl.")],
+    documents: Annotated[
+        Path | None, typer.Option(help="A folder of md, txt or html files, or a corpus.jsonl.")
+    ] = None,
+    existing_collection: Annotated[
+        str | None,
+        typer.Option(help="A Chroma collection instead, FOLDER::NAME or http://HOST:PORT::NAME; it is only read."),
+    ] = None,
+    embedder: Annotated[str | None, typer.Option(help="What made the collection's vectors.")] = None,
     questions: Annotated[
         Path | None, typer.Option(help="JSON lines with at least 'question' and 'answer'; may come later.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
 ) -> None:
     """Set up a study over your own documents, and say how to get from there to a run."""
-    from optimize.scaffold import scaffold
+    from optimize.scaffold import Documents, ExistingCollection, scaffold
 
-    for line in scaffold(folder, documents, questions, seed):
+    content: Documents | ExistingCollection
+    if documents is not None and existing_collection is None:
+        content = Documents(documents)
+    elif existing_collection is not None and documents is None:
+        if embedder is None:
+            raise RagwrightError("--existing-collection needs --embedder: the name of what made its vectors.")
+        content = ExistingCollection(existing_collection, embedder)
+    else:
+        raise RagwrightError("init needs either --documents or --existing-collection.")
+    for line in scaffold(folder, content, questions, seed):
         print(line)
 
 
@@ -192,14 +210,14 @@ def plan(study: StudyArg, lm_calls: Calls = None, json_: Json = False) -> None:
 @app.command()
 def index(study: StudyArg, runs: Runs = RUNS) -> None:
     """Build the index of the study's baseline ahead of time."""
-    from optimize.check import check_study
+    from optimize.check import check_retrieval
     from programs.config import PipelineConfig
     from programs.index import open_index
 
-    checked = check_study(study)
-    config = PipelineConfig(**checked.study.baseline.model_dump()).canonical()
-    opened = open_index(runs / "indexes", checked.dataset.corpus, config)
-    print(f"{len(opened.chunks)} chunks in {runs / 'indexes' / opened.key}")
+    config, dataset = check_retrieval(study)
+    baseline = PipelineConfig(**config.baseline.model_dump()).canonical()
+    opened = open_index(runs, dataset.corpus, baseline, served=True)
+    print(f"{len(opened.chunks)} chunks in {opened.folder}")
 
 
 @app.command()

@@ -57,7 +57,10 @@ class CompileTask:
         return {example.question: example for example in self.train}
 
     def trainset(self) -> list[dspy.Example]:
-        """The training examples as DSPy's, shuffled by the seed; unanswerable ones show how to abstain."""
+        """The training examples as DSPy's, shuffled by the seed; unanswerable ones show how to abstain.
+
+        Those whose answers are not known show nothing and are left out.
+        """
         import dspy
 
         examples = [
@@ -65,6 +68,7 @@ class CompileTask:
                 "question"
             )
             for e in self.train
+            if e.answers is not None
         ]
         random.Random(self.seed).shuffle(examples)
         return examples

@@ -50,7 +50,12 @@ class Dataset:
     @property
     def abstains(self) -> bool:
         """Whether some question cannot be answered from the corpus."""
-        return any(not example.answers for example in self.examples)
+        return any(example.answers == () for example in self.examples)
+
+    @property
+    def unknown_answers(self) -> int:
+        """Number of questions whose answers are not known."""
+        return sum(example.answers is None for example in self.examples)
 
     @property
     def fingerprint(self) -> str:
@@ -80,6 +85,18 @@ def load_dataset(path: Path) -> Dataset:
     if problems:
         raise ProblemsError(problems)
     return Dataset(path.resolve().name, path, corpus, notes=tuple(notes), **_unnumbered(splits))
+
+
+def require_answers(dataset: Dataset) -> None:
+    """Make sure that answers can be scored.
+
+    Raises:
+        RagwrightError: Some question's answers are not known.
+    """
+    if count := dataset.unknown_answers:
+        raise RagwrightError(
+            f"{count} questions of {dataset.name} have no known answers, so only `ragwright screen` can use them."
+        )
 
 
 Numbered = list[tuple[int, Example]]

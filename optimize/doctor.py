@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from programs.errors import RagwrightError
 
-PACKAGES = ("dspy", "chromadb", "optuna", "mlflow", "datasets", "litellm", "bm25s", "chonkie", "wordllama", "xllamacpp")
+PACKAGES = ("dspy", "chromadb", "optuna", "mlflow", "datasets", "litellm", "bm25s", "wordllama", "xllamacpp")
 MALICIOUS = {"litellm": ("1.82.7", "1.82.8")}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from optimize.dataset import SPLITS, Dataset, load_dataset
+from optimize.dataset import SPLITS, Dataset, load_dataset, require_answers
 from optimize.evaluate import evaluate
 from optimize.example import Example
 from optimize.metrics import load_metric
@@ -46,6 +46,7 @@ def evaluate_target(target: Path, split: str, limit: int | None, runs: Path) -> 
 
 
 def _score(exported: ExportedProgram, dataset: Dataset, split: str, limit: int | None) -> Summary:
+    require_answers(dataset)
     groups = group_examples(dataset.examples, {document.id: document for document in dataset.corpus.documents})
     examples: Sequence[Example] = balanced_order(getattr(dataset, split), groups, seed=0)[:limit]
     with exported.context():
@@ -62,14 +63,15 @@ def _baseline(study_file: Path, runs: Path) -> tuple[ExportedProgram, Dataset]:
     from programs.prompt_format import FORMATS
     from programs.response_cache import ResponseCache
     from programs.search import open_search
+    from programs.summaries import open_summarizer
 
     checked = check_study(study_file)
     study, dataset = checked.study, checked.dataset
     config = PipelineConfig(**study.baseline.model_dump()).canonical()
-    program = build_program(
-        study.program, open_search(runs / "indexes", dataset.corpus, config), abstain=dataset.abstains
-    )
     (runs / "cache").mkdir(parents=True, exist_ok=True)
+    lm = open_lm(checked.spec, cache=ResponseCache(runs / "cache" / "responses.sqlite"))
+    search = open_search(runs, dataset.corpus, config, summarizer=open_summarizer(lm, checked.spec))
+    program = build_program(study.program, search, abstain=dataset.abstains)
     exported = ExportedProgram(
         folder=study_file.parent,
         manifest={},
@@ -78,7 +80,7 @@ def _baseline(study_file: Path, runs: Path) -> tuple[ExportedProgram, Dataset]:
         metric=study.metric,
         dataset=dataset.path,
         program=program,
-        lm=open_lm(checked.spec, cache=ResponseCache(runs / "cache" / "responses.sqlite")),
+        lm=lm,
         adapter=FORMATS[config.prompt_format](),
     )
     return exported, dataset

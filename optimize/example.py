@@ -29,16 +29,23 @@ class Example:
     Attributes:
         id: Unique in its data set.
         question: What is asked.
-        answers: Acceptable answers; empty where the corpus cannot answer and abstaining is right.
+        answers: Acceptable answers; empty where the corpus cannot answer and abstaining is right; None where they are
+            not known, so that only retrieval can be measured.
         evidence: The facts that are all needed; empty where the evidence is not known.
         group: A declared group for splitting, or empty.
     """
 
     id: str
     question: str
-    answers: tuple[str, ...]
+    answers: tuple[str, ...] | None
     evidence: tuple[Fact, ...] = ()
     group: str = ""
+
+    @property
+    def known_answers(self) -> tuple[str, ...]:
+        """The answers, for what runs only where they are known: `optimize.dataset.require_answers` makes sure of it."""
+        assert self.answers is not None, f"the answers to {self.id!r} are not known"
+        return self.answers
 
     @property
     def documents(self) -> frozenset[str]:
@@ -47,7 +54,8 @@ class Example:
 
     def as_json(self) -> dict[str, Any]:
         """The example as a line of a data set file."""
-        line: dict[str, Any] = {"id": self.id, "question": self.question, "answers": list(self.answers)}
+        answers = None if self.answers is None else list(self.answers)
+        line: dict[str, Any] = {"id": self.id, "question": self.question, "answers": answers}
         if self.evidence:
             line["evidence"] = [[_place_json(place) for place in fact] for fact in self.evidence]
         if self.group:
@@ -69,7 +77,7 @@ _PLACE_KEYS = {"doc_id", "start", "end", "quote"}
 
 
 def parse_example(line: object, documents: Mapping[str, Document], default_id: str) -> tuple[Example, list[str]]:
-    """Read one example; `answer` may stand for `answers`, and `id` may be missing.
+    """Read one example; `answer` may stand for `answers`, and `id` may be missing. An `answers` of null: not known.
 
     Returns:
         The example, and notes about quotes that had moved and were found again.
@@ -108,9 +116,13 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip()) and not re.search("[\ud800-\udfff]", value)
 
 
-def _answers(line: Mapping[str, Any]) -> tuple[str, ...]:
+def _answers(line: Mapping[str, Any]) -> tuple[str, ...] | None:
     if ("answer" in line) == ("answers" in line):
-        raise ExampleError("give 'answers' (a list, empty if the corpus cannot answer) or 'answer' (a string)")
+        raise ExampleError(
+            "give 'answers' (a list, empty if the corpus cannot answer, null if not known) or 'answer' (a string)"
+        )
+    if "answers" in line and line["answers"] is None:
+        return None
     answers = line["answers"] if "answers" in line else [line["answer"]]
     if not isinstance(answers, list) or not all(map(_is_text, answers)):
         raise ExampleError(f"'answers' must be a list of non-empty strings, got {answers!r:.80}")

@@ -24,6 +24,7 @@ from programs.config import PipelineConfig
 from programs.corpus import find_corpus
 from programs.errors import RagwrightError
 from programs.index import index_key
+from programs.summaries import summarizer_identity
 
 if TYPE_CHECKING:
     import dspy
@@ -116,7 +117,7 @@ def _write(
     (folder / "prompt.md").write_text(explain(outcome, winner, spec, program, prompts), encoding="utf-8")
     pipeline = yaml.safe_dump(_pipeline(winner.config, study, spec, dataset), sort_keys=False, allow_unicode=True)
     (folder / PIPELINE).write_text(pipeline, encoding="utf-8")
-    manifest = {**_manifest(outcome, winner, dataset), "prompts": files}
+    manifest = {**_manifest(outcome, winner, dataset, spec), "prompts": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
@@ -171,7 +172,7 @@ def _pipeline(config: PipelineConfig, study: StudyConfig, spec: LMSpec, dataset:
     }
 
 
-def _manifest(outcome: Outcome, winner: Entry, dataset: Dataset) -> dict[str, Any]:
+def _manifest(outcome: Outcome, winner: Entry, dataset: Dataset, spec: LMSpec) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -179,7 +180,7 @@ def _manifest(outcome: Outcome, winner: Entry, dataset: Dataset) -> dict[str, An
         "study": {"name": outcome.study, "fingerprint": outcome.fingerprint, "seed": outcome.seed},
         "dataset": {"name": outcome.dataset, "fingerprint": outcome.dataset_fingerprint},
         "corpus": dataset.corpus.fingerprint,
-        "index": index_key(dataset.corpus, winner.config),
+        "index": index_key(dataset.corpus, winner.config, summarizer_identity(spec)),
         "configuration": winner.config.fingerprint(),
         "candidate": winner.candidate,
         "lm": outcome.lm,

@@ -83,6 +83,7 @@ def load_export(folder: Path, runs: Path) -> ExportedProgram:
     from programs.prompt_format import FORMATS
     from programs.response_cache import ResponseCache
     from programs.search import open_search
+    from programs.summaries import open_summarizer
 
     manifest = _read_manifest(folder)
     pipeline = _read_pipeline(folder)
@@ -92,10 +93,11 @@ def load_export(folder: Path, runs: Path) -> ExportedProgram:
             f"{folder / PIPELINE}: prompt_format {config.prompt_format!r}; known: {', '.join(FORMATS)}."
         )
     corpus = _open_corpus(folder, pipeline["corpus"])
-    search = open_search(runs / "indexes", corpus, config)
+    spec = parse_lm(pipeline["lm"])
+    lm = open_lm(spec, cache=ResponseCache(runs / "cache" / "responses.sqlite"))
+    search = open_search(runs, corpus, config, served=True, summarizer=open_summarizer(lm, spec))
     program = build_program(pipeline["program"], search, abstain=bool(pipeline["abstain"]))
     load_program_state(program, folder / PROGRAM)
-    spec = parse_lm(pipeline["lm"])
     return ExportedProgram(
         folder=folder,
         manifest=manifest,
@@ -104,7 +106,7 @@ def load_export(folder: Path, runs: Path) -> ExportedProgram:
         metric=str(pipeline["metric"]),
         dataset=Path(pipeline["dataset"]),
         program=program,
-        lm=open_lm(spec, cache=ResponseCache(runs / "cache" / "responses.sqlite")),
+        lm=lm,
         adapter=FORMATS[config.prompt_format](),
     )
 

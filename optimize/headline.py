@@ -85,12 +85,12 @@ def _searched(outcome: Outcome) -> Headline:
 
 def score_interval(entry: Entry, clusters: int) -> tuple[float, float] | None:
     """The two-sided 95 % interval of a mean score by t over clusters, within [0, 1]; None where it is not known."""
-    from scipy import stats
+    from scipy import special
 
     summary = entry.summary
     if clusters < 2 or math.isnan(summary.stderr):
         return None
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, clusters - 1)) * summary.stderr
+    half = float(special.stdtrit(clusters - 1, (1 + CONFIDENCE) / 2)) * summary.stderr
     return max(0.0, summary.score - half), min(1.0, summary.score + half)
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from optimize.dataset import load_dataset, write_dataset
+from optimize.importing_beir import read_beir
+from optimize.importing_chroma_chunking import read_chroma_chunking
 from optimize.importing_huggingface import read_huggingface
 from optimize.importing_squad import read_squad
 from optimize.material import Material
@@ -30,6 +32,7 @@ class ImportSummary:
         questions: Split -> number of questions.
         with_evidence: Questions whose evidence is known.
         duplicates: Questions left out since the same one was there already.
+        notes: What else was left out, with counts.
     """
 
     path: Path
@@ -37,12 +40,13 @@ class ImportSummary:
     questions: Mapping[str, int]
     with_evidence: int
     duplicates: int
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {split}" for split, count in self.questions.items())
         return (
             f"{self.path}: {self.documents} documents; questions: {counts}; {self.with_evidence} with evidence; "
-            f"{self.duplicates} duplicates left out"
+            + "; ".join((f"{self.duplicates} duplicates left out", *self.notes))
         )
 
 
@@ -99,6 +103,45 @@ def import_huggingface(
     return _write(out, read_huggingface(name, columns, split, revision), seed, card)
 
 
+def import_beir(folder: Path, out: Path, seed: int, *, license: str = UNKNOWN, source: str = UNKNOWN) -> ImportSummary:
+    """Import a folder in BEIR's layout: its relevant documents are evidence as a whole, and answers are not known.
+
+    Args:
+        folder: With `corpus.jsonl`, `queries.jsonl` and `qrels/`.
+        out: The folder to make.
+        seed: Of the split, where there are not all three of BEIR's own.
+        license: Of the data, for the card.
+        source: Where the data come from, for the card.
+
+    Raises:
+        ProblemsError: Everything that is missing or cannot be used, with file and line.
+        RagwrightError: `out` exists, or there is no such folder.
+    """
+    _refuse_existing(out)
+    return _write(out, read_beir(folder), seed, {"license": license, "source": source, "format": "BEIR"})
+
+
+def import_chroma_chunking(
+    folder: Path, out: Path, seed: int, *, license: str = UNKNOWN, source: str = UNKNOWN
+) -> ImportSummary:
+    """Import a folder laid out as Chroma's chunking evaluation: its references are evidence; answers are not known.
+
+    Args:
+        folder: With `questions_df.csv` and `corpora/`.
+        out: The folder to make.
+        seed: Of the split by stretches of the documents.
+        license: Of the data, for the card.
+        source: Where the data come from, for the card.
+
+    Raises:
+        ProblemsError: Every question that cannot be used, with file and line.
+        RagwrightError: `out` exists, or a file is missing or in another format.
+    """
+    _refuse_existing(out)
+    card = {"license": license, "source": source, "format": "Chroma chunking evaluation"}
+    return _write(out, read_chroma_chunking(folder), seed, card)
+
+
 def _refuse_existing(out: Path) -> None:
     """Make sure that nothing is there yet.
 
@@ -116,14 +159,14 @@ def _write(out: Path, material: Material, seed: int, card: Mapping[str, Any]) ->
         RagwrightError: The questions cannot be split by document.
     """
     documents = {document.id: document for document in material.documents}
-    splits = split_examples(material.examples, documents, seed)
+    splits = material.splits or split_examples(material.examples, documents, seed)
     kept = [example for examples in splits.values() for example in examples]
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as aside:
         folder = Path(aside) / out.name
         folder.mkdir()
         _write_corpus(folder / "corpus.jsonl", material.documents)
-        write_dataset(folder, {**card, "seed": seed}, splits, "Imported; split by source document.")
+        write_dataset(folder, {**card, "seed": seed}, splits, _about(material))
         load_dataset(folder)
         folder.rename(out)
     return ImportSummary(
@@ -132,10 +175,19 @@ def _write(out: Path, material: Material, seed: int, card: Mapping[str, Any]) ->
         questions={name: len(examples) for name, examples in splits.items()},
         with_evidence=sum(bool(example.evidence) for example in kept),
         duplicates=len(material.examples) - len(kept),
+        notes=material.notes,
     )
 
 
+def _about(material: Material) -> str:
+    """The card's text."""
+    return "\n\n".join((material.about, *(f"Note: {note}." for note in material.notes)))
+
+
 def _write_corpus(file: Path, documents: Iterable[Document]) -> None:
-    lines = [{"id": document.id, "title": document.title, "text": document.text} for document in documents]
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    file.write_text(text, encoding="utf-8", newline="\n")
+    with file.open("w", encoding="utf-8", newline="\n") as lines:
+        for document in documents:
+            line: dict[str, Any] = {"id": document.id, "title": document.title, "text": document.text}
+            if document.metadata:
+                line["metadata"] = dict(document.metadata)
+            lines.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from optimize.example import Example, Fact, Place
+from programs.errors import RagwrightError
 from programs.extraction import clean
 from programs.types import Document, Span
 
 
 @dataclass(frozen=True)
 class Material:
-    """Documents, and all examples as they came, duplicates among them."""
+    """What was read, duplicates among it.
+
+    Attributes:
+        documents: The corpus.
+        examples: All of them, as they came.
+        splits: Split -> its examples, where the source has the three splits itself; else the examples are split anew.
+        about: Sentences for the card: what became of the source.
+        notes: What was left out, with counts.
+    """
 
     documents: tuple[Document, ...]
     examples: tuple[Example, ...]
+    splits: Mapping[str, tuple[Example, ...]] | None = None
+    about: str = "Imported; split by source document."
+    notes: tuple[str, ...] = ()
 
 
 def unique_slug(title: str, taken: set[str]) -> str:
@@ -63,3 +76,28 @@ def as_evidence(places: Iterable[Place]) -> tuple[Fact, ...]:
     """One fact with each distinct place as an alternative; nothing where there is no place."""
     fact = tuple(dict.fromkeys(places))
     return (fact,) if fact else ()
+
+
+def whole_text(document: Document) -> Place | None:
+    """The whole of a document, but for the white space at its ends, which no chunk holds; None where it is blank."""
+    return visible_part(document, 0, len(document.text))
+
+
+def visible_part(document: Document, start: int, end: int) -> Place | None:
+    """A stretch of a document without the white space at its ends; None where nothing is left."""
+    quote = document.text[start:end]
+    start += len(quote) - len(quote.lstrip())
+    quote = quote.strip()
+    return Place(Span(document.id, start, start + len(quote)), quote) if quote else None
+
+
+def read_utf8(file: Path) -> str:
+    """A file's characters, line ends as they are.
+
+    Raises:
+        RagwrightError: It is not UTF-8.
+    """
+    try:
+        return file.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RagwrightError(f"{file}: not UTF-8 at byte {error.start}; save the file as UTF-8.") from None

@@ -1,88 +1,184 @@
-"""Measures of retrieval, from evidence spans: they compare chunkings, since chunk ids do not enter them.
+"""Measures of retrieval. Evidence is spans of characters, so they compare chunkings: chunk ids do not enter them.
 
-A fact is *found* by a passage that holds at least half of the characters of one of its places; each fact counts
-once, for the first passage that finds it. A question without evidence is not scored.
+A question without evidence is not scored by a measure that needs it, which is no zero: NaN in arrays, left out of
+dictionaries, counted in means.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any
+import math
+import re
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from optimize.example import Example, Fact
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from optimize.evidence import Gold
+from optimize.example import Example
+from optimize.measure import Measure as Measure
+from optimize.measures_ranking import NDCG, AveragePrecision, Recall, ReciprocalRank
+from optimize.measures_spans import GoldInContext, IoU, PrecisionOmega, SpanPrecision, SpanRecall
+from optimize.statistics import mean_and_stderr
+from programs.errors import RagwrightError
 from programs.types import Passage, Span
 
-FOUND = 0.5
-RANKING = ("nDCG@10", "RR", "R@1", "R@3", "R@10")
-"""Ranking measures, in the notation of `ir-measures`."""
+
+class ContextTokens(Measure):
+    """Tokens of all passages handed over, by the counting tokenizer; text that two passages share counts twice.
+
+    Formula: sum over passages of tokens. Range: from 0. Lower is better: it is what the LM has to read.
+    """
+
+    base = "context_tokens"
+    higher_is_better = False
+    needs_evidence = False
+    from_spans = False
 
 
-def span_recall(example: Example, spans: Sequence[Span]) -> float:
-    """Mean over facts of the largest share of one place's characters that the spans cover together, in [0, 1]."""
-    assert example.evidence, "no evidence, no recall"
-    return sum(_covered(fact, spans) for fact in example.evidence) / len(example.evidence)
+class LatencyMs(Measure):
+    """Milliseconds that retrieval took for the question, as measured by the caller.
+
+    Formula: wall-clock time of embedding the question, search and reranking; of a batch, its time over its questions.
+    Range: from 0. Lower is better.
+    """
+
+    base = "latency_ms"
+    higher_is_better = False
+    needs_evidence = False
+    from_spans = False
 
 
-def gold_in_context(example: Example, spans: Sequence[Span]) -> float:
-    """1 if every fact has a place that the spans cover from end to end, else 0."""
-    return float(span_recall(example, spans) == 1.0)
+MEASURES: dict[str, type[Measure]] = {
+    kind.base: kind
+    for kind in (
+        SpanRecall,
+        SpanPrecision,
+        IoU,
+        PrecisionOmega,
+        GoldInContext,
+        Recall,
+        NDCG,
+        ReciprocalRank,
+        AveragePrecision,
+        ContextTokens,
+        LatencyMs,
+    )
+}
+"""Name without the cut -> kind."""
+
+_NAMES = {"none": ("{0}",), "optional": ("{0}", "{0}@k"), "required": ("{0}@k",)}
+MEASURE_NAMES = tuple(name.format(base) for base, kind in MEASURES.items() for name in _NAMES[kind.cut])
+"""What `parse_measure` takes; k stands for a number from 1."""
 
 
-def _covered(fact: Fact, spans: Sequence[Span]) -> float:
-    return max(_covered_share(place.span, spans) for place in fact)
+def parse_measure(name: str) -> Measure:
+    """Read a measure's name, such as `span_recall` or `nDCG@10`.
+
+    Raises:
+        RagwrightError: There is no such measure.
+    """
+    match = re.fullmatch(r"(\w+)(@[1-9][0-9]{0,8})?", name)
+    if match is None or match[1] + ("@k" if match[2] else "") not in MEASURE_NAMES:
+        raise RagwrightError(
+            f"unknown measure {name!r}; choices: {', '.join(MEASURE_NAMES)}, with a number from 1 for k"
+        )
+    return MEASURES[match[1]](int(match[2][1:]) if match[2] else None)
 
 
-def _covered_share(place: Span, spans: Sequence[Span]) -> float:
-    """Share of `place` that the union of the spans covers; overlapping spans count once."""
-    pieces = sorted((max(s.start, place.start), min(s.end, place.end)) for s in spans if s.overlap(place))
-    covered, reached = 0, place.start
-    for start, end in pieces:
-        covered += max(0, end - max(start, reached))
-        reached = max(reached, end)
-    return covered / len(place)
+ROW_MEASURES = tuple(
+    map(parse_measure, ("span_recall", "span_precision", "iou", "gold_in_context", "R@1", "nDCG", "RR", "AP"))
+)
+"""What is said of one question's passages. Those without a cut are about all that was handed over: a cut that is deeper
+would promise ranks that nobody asked for, and one that follows `top_k` would give each configuration its own names."""
 
 
 def measure_retrieval(example: Example, passages: Sequence[Passage]) -> dict[str, float]:
-    """All measures of one question's passages, best first; empty where the question has no evidence."""
+    """The row measures of one question's passages, best first; empty where the question has no evidence."""
     if not example.evidence:
         return {}
-    spans = [passage.span for passage in passages]
-    values = {"span_recall": span_recall(example, spans), "gold_in_context": gold_in_context(example, spans)}
-    return values | rank_measures(example, spans)
+    held = Gold(example.evidence).held_by([passage.span for passage in passages])
+    return {str(measure): measure(held) for measure in ROW_MEASURES}
 
 
-def rank_measures(example: Example, spans: Sequence[Span]) -> dict[str, float]:
-    """Ranking measures by `ir-measures`, where the relevant items are the facts.
+def gold_in_context(example: Example, spans: Sequence[Span]) -> bool:
+    """Whether the spans cover every fact of a question with evidence from end to end."""
+    return GoldInContext()(Gold(example.evidence).held_by(spans)) == 1.0
 
-    The ranking handed over has one item a passage: the facts that it is the first to find, or a filler. Facts that
-    one passage finds together stand one after another. Scores are derived from ranks, since ties would be broken by
-    item id.
+
+class Scorer:
+    """Scores many configurations on the same questions: the evidence is prepared once."""
+
+    def __init__(self, examples: Sequence[Example], measures: Sequence[Measure]) -> None:
+        """Prepare the evidence; the order of both is that of the arrays."""
+        self._measures = tuple(measures)
+        self._gold = [Gold(example.evidence) if example.evidence else None for example in examples]
+
+    def score(
+        self, spans: Sequence[Sequence[Span]], given: Mapping[str, ArrayLike] | None = None
+    ) -> NDArray[np.float64]:
+        """Score one configuration.
+
+        Args:
+            spans: For each question the spans handed over, best first.
+            given: Name -> one value a question, for the measures that do not follow from spans: `precision_omega` (see
+                the function in `optimize.measures_spans`), `context_tokens`, `latency_ms`.
+
+        Returns:
+            Questions x measures; NaN where a question is not scored.
+        """
+        assert len(spans) == len(self._gold), "one list of spans a question"
+        values = np.full((len(self._gold), len(self._measures)), math.nan)
+        scored = np.array([gold is not None for gold in self._gold], dtype=bool)
+        for column, measure in enumerate(self._measures):
+            if not measure.from_spans:
+                assert given is not None and str(measure) in given, f"{measure} must be given"
+                rows = scored if measure.needs_evidence else slice(None)
+                values[rows, column] = np.asarray(given[str(measure)], dtype=float)[rows]
+        columns = np.array([column for column, measure in enumerate(self._measures) if measure.from_spans], dtype=int)
+        measures = [measure for measure in self._measures if measure.from_spans]
+        held = [gold.held_by(found) for gold, found in zip(self._gold, spans, strict=True) if gold is not None]
+        if held and measures:
+            values[np.ix_(scored, columns)] = [[measure(each) for measure in measures] for each in held]
+        return values
+
+
+def measure_many(
+    measures: Sequence[Measure],
+    examples: Sequence[Example],
+    spans: Sequence[Sequence[Span]],
+    given: Mapping[str, ArrayLike] | None = None,
+) -> NDArray[np.float64]:
+    """Score one configuration: `Scorer(examples, measures).score(spans, given)`."""
+    return Scorer(examples, measures).score(spans, given)
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureMean:
+    """A measure over several questions.
+
+    Attributes:
+        value: Mean over the scored questions; NaN where none was scored.
+        stderr: Its standard error; NaN where fewer than two were scored.
+        n: How many were scored.
+        unscored: How many were not.
     """
-    import ir_measures
 
-    ranking: list[str] = []
-    left = dict(enumerate(example.evidence))
-    for rank, span in enumerate(spans):
-        found = [number for number, fact in left.items() if _finds(span, fact)]
-        ranking += [f"fact-{number}" for number in found] or [f"other-{rank}"]
-        for number in found:
-            del left[number]
-    qrels = {"q": {f"fact-{number}": 1 for number in range(len(example.evidence))}}
-    run = {"q": {item: float(len(ranking) - position) for position, item in enumerate(ranking)}}
-    if not ranking:
-        return dict.fromkeys(RANKING, 0.0)
-    # In our order: that of `calc_aggregate` changes from process to process.
-    values = ir_measures.calc_aggregate(_ranking_measures(), qrels, run)
-    return {str(measure): float(values[measure]) for measure in _ranking_measures()}
+    value: float
+    stderr: float
+    n: int
+    unscored: int
 
 
-@lru_cache(maxsize=1)
-def _ranking_measures() -> tuple[Any, ...]:
-    import ir_measures
+def mean_of(values: Iterable[float | None], clusters: Sequence[Hashable] | None = None) -> MeasureMean:
+    """Mean of one measure.
 
-    return tuple(ir_measures.parse_measure(name) for name in RANKING)
-
-
-def _finds(span: Span, fact: Fact) -> bool:
-    return any(span.overlap(place.span) >= FOUND * len(place.span) for place in fact)
+    Args:
+        values: One a question; NaN or None where it was not scored.
+        clusters: The group of each question, for the cluster-robust error.
+    """
+    known = [math.nan if value is None else float(value) for value in values]
+    scored = [place for place, value in enumerate(known) if not math.isnan(value)]
+    groups = [clusters[place] for place in scored] if clusters is not None else None
+    value, stderr = mean_and_stderr([known[place] for place in scored], groups)
+    return MeasureMean(value, stderr, len(scored), len(known) - len(scored))

@@ -49,9 +49,9 @@ def abstains(answer: str) -> bool:
 def exact_match(example: Example, prediction: dspy.Prediction) -> float:
     """1 if the normalized answer equals one of the normalized gold answers; abstaining is right where none exist."""
     answer = _answer(prediction)
-    if not example.answers:
+    if not example.known_answers:
         return float(abstains(answer))
-    return float(any(normalize(answer) == normalize(gold) for gold in example.answers))
+    return float(any(normalize(answer) == normalize(gold) for gold in example.known_answers))
 
 
 def token_f1(example: Example, prediction: dspy.Prediction) -> float:
@@ -61,9 +61,9 @@ def token_f1(example: Example, prediction: dspy.Prediction) -> float:
     there, partial ones 0.
     """
     answer = _answer(prediction)
-    if not example.answers:
+    if not example.known_answers:
         return float(abstains(answer))
-    return max(_f1(normalize(answer), normalize(gold)) for gold in example.answers)
+    return max(_f1(normalize(answer), normalize(gold)) for gold in example.known_answers)
 
 
 def _f1(answer: str, gold: str) -> float:

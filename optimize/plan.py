@@ -61,11 +61,13 @@ def plan_study(checked: Checked) -> dict[str, str]:
 
 def _detectable(questions: int, groups: int) -> float:
     """Smallest true difference that a two-sided test at 95 % finds in 80 % of the cases, were questions independent."""
-    from scipy import stats
+    from scipy import special
 
     if groups < 2:
         return math.inf
-    return float((stats.t.ppf(0.975, groups - 1) + stats.t.ppf(0.8, groups - 1)) * SPREAD / math.sqrt(questions))
+    return float(
+        (special.stdtrit(groups - 1, 0.975) + special.stdtrit(groups - 1, 0.8)) * SPREAD / math.sqrt(questions)
+    )
 
 
 def describe_dataset(folder: Path) -> dict[str, str]:
@@ -80,6 +82,7 @@ def describe_dataset(folder: Path) -> dict[str, str]:
         "fingerprint": dataset.fingerprint,
         **{name: _split_line(getattr(dataset, name), groups) for name in SPLITS},
         "evidence": f"{spans} of {len(dataset.examples)} questions can measure retrieval",
+        "answers": f"not known for {dataset.unknown_answers} of {len(dataset.examples)} questions",
     }
     if shared:
         lines["warning"] = f"{len(shared)} group(s) of dependent questions lie in more than one split"

@@ -19,8 +19,8 @@ class Progress(Protocol):
     def phase(self, name: str, detail: str) -> None:
         """A phase begins."""
 
-    def working(self, what: str, done: int, total: int, calls: int, allowed: int) -> None:
-        """`done` of `total` steps of `what` are finished; `calls` of `allowed` LM calls are spent."""
+    def working(self, what: str, done: int, total: int, spent: str = "") -> None:
+        """`done` of `total` steps of `what` are finished; `spent` says what they cost so far, if anything."""
 
     def entry(self, entry: Entry, best: bool) -> None:
         """A configuration has been scored."""
@@ -35,7 +35,7 @@ class Silence:
     def phase(self, name: str, detail: str) -> None:
         """Say nothing."""
 
-    def working(self, what: str, done: int, total: int, calls: int, allowed: int) -> None:
+    def working(self, what: str, done: int, total: int, spent: str = "") -> None:
         """Say nothing."""
 
     def entry(self, entry: Entry, best: bool) -> None:
@@ -76,9 +76,8 @@ class Terminal:
         minutes, seconds = divmod(int(time.monotonic() - self._begun), 60)
         self.console.print(f"[bold]{name}[/bold]  {detail}  [dim]{minutes}:{seconds:02}[/dim]", highlight=False)
 
-    def working(self, what: str, done: int, total: int, calls: int, allowed: int) -> None:
+    def working(self, what: str, done: int, total: int, spent: str = "") -> None:
         """Move the bar."""
-        spent = f"{calls}/{allowed} calls"
         if self._bar.tasks[0].description != what:
             self._bar.reset(self._task, description=what, total=total, visible=True)
         self._bar.update(self._task, completed=done, spent=spent, visible=done < total)

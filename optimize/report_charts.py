@@ -1,4 +1,4 @@
-"""The report's two drawings, as SVG that takes its colours from the page."""
+"""The drawings of reports, as SVG that takes its colours from the page."""
 
 from __future__ import annotations
 
@@ -83,13 +83,45 @@ def interval_chart(dots: Sequence[Dot], unit: str) -> str:
     return _svg(height, f"Scores with intervals: {', '.join(f'{dot.label} {dot.value:.3f}' for dot in dots)}", parts)
 
 
-def pareto_front(entries: Sequence[Entry]) -> list[Entry]:
-    """The entries that no other beats in score without more context tokens, by rising tokens."""
-    front: list[Entry] = []
-    for entry in sorted(entries, key=lambda e: (e.summary.context_tokens, -e.summary.score)):
-        if not front or entry.summary.score > front[-1].summary.score:
-            front.append(entry)
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A configuration in the plane of cost and quality.
+
+    Attributes:
+        cost: Lower is better.
+        value: Higher is better.
+        kind: `baseline`, `winner` or `trial`: the CSS class, and the label of the first two.
+        title: What is said of it when it is pointed at.
+    """
+
+    cost: float
+    value: float
+    kind: str
+    title: str
+
+
+def pareto_front(marks: Sequence[Mark]) -> list[Mark]:
+    """The marks that no other beats in value without more cost, by rising cost."""
+    front: list[Mark] = []
+    for mark in sorted(marks, key=lambda mark: (mark.cost, -mark.value)):
+        if not front or mark.value > front[-1].value:
+            front.append(mark)
     return front
+
+
+def trade_off_chart(marks: Sequence[Mark], cost: str, unit: str, label: str) -> str:
+    """Marks in the plane of cost and value, with their Pareto front."""
+    height = 320
+    x = _Axis(nice_ticks(0, max(mark.cost for mark in marks)), LEFT, WIDTH - RIGHT)
+    values = [mark.value for mark in marks]
+    y = _Axis(nice_ticks(min(values), max(values)), height - BOTTOM, TOP)
+    parts = _grid_x(x, height, cost) + _grid_y(y, unit)
+    parts.append(_front_line(pareto_front(marks), x, y))
+    for mark in sorted(marks, key=lambda mark: mark.kind != "trial"):
+        at = x(mark.cost), y(mark.value)
+        name = "" if mark.kind == "trial" else _beside(mark.kind, *at)
+        parts.append(f'<g class="{mark.kind}">{_mark(mark.kind, *at, mark.title)}{name}</g>')
+    return _svg(height, label, parts)
 
 
 def trial_chart(outcome: Outcome) -> str | None:
@@ -97,22 +129,15 @@ def trial_chart(outcome: Outcome) -> str | None:
     valid = [e for e in outcome.trials if _drawable(e)]
     if not valid or not _drawable(outcome.baseline):
         return None
-    shown = [*valid, outcome.baseline]
-    height = 320
-    x = _Axis(nice_ticks(0, max(e.summary.context_tokens for e in shown)), LEFT, WIDTH - RIGHT)
-    scores = [e.summary.score for e in shown]
-    y = _Axis(nice_ticks(min(scores), max(scores)), height - BOTTOM, TOP)
-    parts = _grid_x(x, height, "context tokens a question") + _grid_y(y, outcome.metric)
-    parts.append(_front_line(pareto_front(shown), x, y))
     winner = outcome.winner
-    for entry in shown:
-        at = x(entry.summary.context_tokens), y(entry.summary.score)
-        chosen = winner is not None and entry is not outcome.baseline and _same(entry, winner)
-        kind = "baseline" if entry is outcome.baseline else "winner" if chosen else "trial"
-        mark = _mark(kind, *at, _describe(entry))
-        label = "" if kind == "trial" else _beside(kind, *at)
-        parts.append(f'<g class="{kind}">{mark}{label}</g>')
-    return _svg(height, f"Search score against context tokens for {len(valid)} trials", parts)
+    marks = [_entry_mark(e, "winner" if winner is not None and _same(e, winner) else "trial") for e in valid]
+    marks.append(_entry_mark(outcome.baseline, "baseline"))
+    label = f"Search score against context tokens for {len(valid)} trials"
+    return trade_off_chart(marks, "context tokens a question", outcome.metric, label)
+
+
+def _entry_mark(entry: Entry, kind: str) -> Mark:
+    return Mark(entry.summary.context_tokens, entry.summary.score, kind, _describe(entry))
 
 
 def _drawable(entry: Entry) -> bool:
@@ -144,11 +169,11 @@ def _beside(text: str, x: float, y: float) -> str:
     )
 
 
-def _front_line(front: Sequence[Entry], x: _Axis, y: _Axis) -> str:
+def _front_line(front: Sequence[Mark], x: _Axis, y: _Axis) -> str:
     """A staircase: between two points the cheaper one is what is to be had."""
     path, last = "", None
-    for entry in front:
-        at = x(entry.summary.context_tokens), y(entry.summary.score)
+    for mark in front:
+        at = x(mark.cost), y(mark.value)
         path += f"M{at[0]} {at[1]}" if last is None else f"H{at[0]}V{at[1]}"
         last = at
     return f'<path class="front" d="{path}H{x.end}"/>'

@@ -83,7 +83,7 @@ def _score(row: Row) -> float:
 
 
 def _case(example: Example, old: Row, new: Row) -> Case:
-    gold = " | ".join(example.answers) or "(the corpus cannot answer)"
+    gold = " | ".join(example.known_answers) or "(the corpus cannot answer)"
     answers = tuple(
         (name, row.answer or "(nothing)", number(_score(row), 2)) for name, row in (("baseline", old), ("winner", new))
     )

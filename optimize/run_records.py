@@ -65,7 +65,7 @@ def _row_cells(row: Row, example: Example, corpus: Corpus) -> dict[str, Any]:
     return {
         "example_id": row.example_id,
         "question": example.question,
-        "gold": " | ".join(example.answers),
+        "gold": " | ".join(example.known_answers),
         "answer": row.answer,
         "score": row.score,
         "error": row.error,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from optimize.dataset import read_examples, write_dataset
@@ -16,21 +17,23 @@ STUDY = """\
 # What each setting may be, and what it costs: `ragwright plan {file}`.
 name: {name}
 dataset: datasets/{name}
-program: rag                       # rag | multihop | my_module:build
+program: rag                       # rag | rewrite | hyde | multi_query | multihop | my_module:build
 lm: local                          # local | local:/path/model.gguf | openai/gpt-4o-mini | ollama_chat/llama3.2 | ...
 metric: token_f1                   # token_f1 | exact_match | my_module:score
 space:
-  splitter: [recursive, sentence, markdown]
+  splitter: {splitters}
   chunk_size: [64, 96, 128, 192, 256]
   chunk_overlap: [0.0, 0.1, 0.25]
+  embedder: [{embedder}]
   retriever: [dense, sparse, hybrid]
   retrieve_k: [10, 20]
   reranker: [none, lexical, mmr]
   top_k: [1, 2, 3]
   prompt_format: [compact]         # compact | chat | json | xml; large models can have all of them
 baseline:                          # what the winner is compared with: put your present settings here
-  splitter: recursive
+  splitter: {splitter}
   chunk_size: 256
+  embedder: {embedder}
   retriever: dense
   top_k: 3
   prompt_format: compact
@@ -41,7 +44,40 @@ seed: 0
 """
 
 
-def scaffold(folder: Path, documents: Path, questions: Path | None, seed: int) -> list[str]:
+@dataclass(frozen=True)
+class Documents:
+    """Documents in a folder or a corpus.jsonl."""
+
+    path: Path
+    splitters: str = "[recursive, sentence, markdown]"
+    embedder: str = "wordllama"
+
+    def write(self, dataset: Path) -> list[str]:
+        """Copy them into a data set folder."""
+        corpus = load_corpus(self.path)
+        if self.path.is_dir():
+            shutil.copytree(self.path, dataset / "corpus")
+        else:
+            shutil.copyfile(self.path, dataset / "corpus.jsonl")
+        return [f"{len(corpus.documents)} documents, {len(corpus.warnings)} skipped"]
+
+
+@dataclass(frozen=True)
+class ExistingCollection:
+    """A Chroma collection: each record is a document and stays one chunk."""
+
+    source: str
+    embedder: str
+    splitters: str = "[whole]"
+
+    def write(self, dataset: Path) -> list[str]:
+        """Write a snapshot of it into a data set folder."""
+        from optimize.existing_collection import write_collection
+
+        return write_collection(self.source, self.embedder, dataset)
+
+
+def scaffold(folder: Path, content: Documents | ExistingCollection, questions: Path | None, seed: int) -> list[str]:
     """Set up `folder` with a data set and a study file.
 
     Returns:
@@ -52,30 +88,28 @@ def scaffold(folder: Path, documents: Path, questions: Path | None, seed: int) -
     """
     if folder.exists():
         raise RagwrightError(f"{folder}: exists already; name a new folder.")
-    corpus = load_corpus(documents)
     name = folder.resolve().name
     aside = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(aside, ignore_errors=True)
     try:
         dataset = aside / "datasets" / name
         dataset.mkdir(parents=True)
-        _copy_corpus(documents, dataset)
-        lines = [f"{folder}: {len(corpus.documents)} documents, {len(corpus.warnings)} skipped"]
+        lines = [f"{folder}: {line}" for line in content.write(dataset)]
         if questions is not None:
             shutil.copyfile(questions, dataset / "questions.jsonl")
             lines.append(split_folder(dataset, seed))
-        (aside / "study.yaml").write_text(STUDY.format(name=name, file=folder / "study.yaml"), encoding="utf-8")
+        study = STUDY.format(
+            name=name,
+            file=folder / "study.yaml",
+            splitters=content.splitters,
+            splitter=content.splitters.strip("[]").split(",")[0],
+            embedder=content.embedder,
+        )
+        (aside / "study.yaml").write_text(study, encoding="utf-8")
         aside.rename(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return lines + _next_steps(folder, name, questions is not None)
-
-
-def _copy_corpus(documents: Path, dataset: Path) -> None:
-    if documents.is_dir():
-        shutil.copytree(documents, dataset / "corpus")
-    else:
-        shutil.copyfile(documents, dataset / "corpus.jsonl")
 
 
 def _next_steps(folder: Path, name: str, has_questions: bool) -> list[str]:

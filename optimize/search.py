@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from optimize.candidate import Candidate
 from optimize.outcome import Entry
@@ -24,6 +24,7 @@ def search(
     candidates: Mapping[str, Candidate],
     affords: Callable[[], bool],
     on_entry: Callable[[Entry], None],
+    shortlist: Sequence[Mapping[str, Any]] = (),
 ) -> list[Entry]:
     """Score points of the space on the search examples until the budget ends or nothing new is found.
 
@@ -32,11 +33,15 @@ def search(
         candidates: The compiled candidates by id.
         affords: Whether one more trial may begin.
         on_entry: Hears of every trial as it is finished, those of an earlier process first.
+        shortlist: Parameters of points to begin with; what they leave open, the sampler chooses.
 
     Returns:
         All trials, in order. A point that was tried before is told to the sampler again, but not scored again.
     """
     study = _open_study(bench, list(candidates))
+    open_params = distributions(bench.study.space, list(candidates))
+    for point in shortlist:
+        study.enqueue_trial({name: value for name, value in point.items() if name in open_params}, skip_if_exists=True)
     entries = _Entries(on_entry)
     for trial in study.get_trials(deepcopy=False):
         if trial.state.is_finished() and "unit" in trial.user_attrs:

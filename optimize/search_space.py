@@ -93,6 +93,16 @@ def _largest(values: list[int] | Range) -> int:
     return values.high if isinstance(values, Range) else max(values)
 
 
+def whole_sampler(name: str, seed: int, number: int) -> optuna.samplers.BaseSampler:
+    """A sampler for one trial that chooses all parameters together, seeded by the study's seed and that number."""
+    from optuna.samplers import RandomSampler, TPESampler
+
+    own_seed = int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big")
+    if name == "random":
+        return RandomSampler(seed=own_seed)
+    return TPESampler(seed=own_seed, n_startup_trials=STARTUP_TRIALS, multivariate=True)
+
+
 def seeded_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     """A sampler whose choice for a parameter depends on the seed, the trial's number and the trials before it only.
 

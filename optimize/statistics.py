@@ -78,14 +78,14 @@ def paired_difference(differences: Sequence[float], clusters: Sequence[Hashable]
         differences: New minus baseline, a value a question.
         clusters: The group of each question.
     """
-    from scipy import stats
+    from scipy import special
 
     mean, stderr = mean_and_stderr(differences, clusters)
     count = len(set(clusters))
     if count < 2:
         return PairedDifference(mean, -math.inf, math.inf, 1.0, len(differences), count, math.inf)
-    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1))
-    power = float(stats.t.ppf(POWER, count - 1))
+    quantile = float(special.stdtrit(count - 1, (1 + CONFIDENCE) / 2))
+    power = float(special.stdtrit(count - 1, POWER))
     p_value = sign_flip_p(cluster_sums(np.asarray(differences, dtype=float), clusters))
     half = quantile * stderr
     return PairedDifference(

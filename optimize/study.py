@@ -1,8 +1,8 @@
-"""A study from end to end: baseline, compile, search, confirm, test."""
+"""A study from end to end: baseline, screen, compile, search, confirm, test."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +17,8 @@ from optimize.openings import count_opening
 from optimize.outcome import Entry, Outcome, Spent
 from optimize.progress import Progress
 from optimize.run_dir import RunDir
+from optimize.screen import Screen
+from optimize.screen_report import write_screen
 from optimize.search import search
 from optimize.search_space import mean_context, space_size
 from optimize.statistics import judge, paired_difference
@@ -99,8 +101,9 @@ class Study:
 
     def _phases(self) -> Outcome:
         baseline = self._baseline()
+        shortlist = self._screen() if self.phases.search else ()
         candidates = self._compile() if self.phases.compile else {self.bare.id: self.bare}
-        trials = self._search(candidates, baseline)
+        trials = self._search(candidates, baseline, shortlist)
         outcome = self._outcome(baseline, trials)
         if self.phases.verdict and trials:
             outcome = self._verdict(outcome, candidates)
@@ -138,7 +141,7 @@ class Study:
             self.runs,
             self.run,
             self.lm,
-            self.spec.threads,
+            self.spec,
             self.budget,
             self.allocation,
             self.progress,
@@ -169,6 +172,23 @@ class Study:
                 "a comparison with it is void. Give the study a baseline that answers, such as another prompt_format."
             )
 
+    def _screen(self) -> tuple[dict[str, Any], ...]:
+        """Points of the space whose retrieval is worth an LM call; none where retrieval cannot be measured."""
+        if not any(example.evidence for example in self.dataset.validation):
+            self._warn(
+                "no validation question has evidence, so retrieval is not screened: try `ragwright data locate`."
+            )
+            return ()
+        wanted = self.config.screen.configurations
+        self.progress.phase("screen", f"retrieval alone, up to {wanted} configurations, no LM call")
+        screened = Screen(self.config, self.dataset, self.runs, self.progress).run()
+        write_screen(screened, self.config.name, self.config.smallest_effect)
+        self.progress.note(
+            f"{len(screened.points)} configurations, {screened.measure} {screened.baseline.quality:.3f} (baseline) to "
+            f"{max(point.quality for point in screened.points):.3f}; {len(screened.shortlist)} go first into the search"
+        )
+        return screened.shortlist
+
     def _compile(self) -> dict[str, Candidate]:
         """Candidates by id, the bare program first."""
         found = {self.bare.id: self.bare}
@@ -190,7 +210,9 @@ class Study:
         self.progress.phase("candidates", ", ".join(found))
         return found
 
-    def _search(self, candidates: dict[str, Candidate], baseline: Entry) -> list[Entry]:
+    def _search(
+        self, candidates: dict[str, Candidate], baseline: Entry, shortlist: Sequence[Mapping[str, Any]]
+    ) -> list[Entry]:
         examples = self.allocation.search
         size = space_size(self.config, len(candidates)) if self.phases.search else len(candidates) - 1
         self.progress.phase("search", f"{size} points (configuration x candidate), {len(examples)} questions each")
@@ -205,7 +227,7 @@ class Study:
             self.clock.keep()
 
         if self.phases.search:
-            trials = search(self.bench, candidates, self._affords, on_entry)
+            trials = search(self.bench, candidates, self._affords, on_entry, shortlist)
         else:
             trials = self._score_candidates(candidates, on_entry)
         if not trials:

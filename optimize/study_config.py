@@ -21,7 +21,17 @@ from pydantic import (
     model_validator,
 )
 
-from optimize.choices import EmbedderName, PromptFormatName, RerankerName, RetrieverName, SplitterName
+from optimize.choices import (
+    EmbedderName,
+    ExpansionName,
+    FilterText,
+    MeasureName,
+    PrefixName,
+    PromptFormatName,
+    RerankerName,
+    RetrieverName,
+    SplitterName,
+)
 from optimize.validation import problems_of
 from optimize.yaml_file import line_of, read_yaml, repeated_keys
 from programs.errors import Problem, ProblemsError
@@ -52,6 +62,8 @@ SIZES, COUNTS = (16, 8192), (1, 200)
 ChunkSize = Annotated[int, Field(ge=SIZES[0], le=SIZES[1])]
 Count = Annotated[int, Field(ge=COUNTS[0], le=COUNTS[1])]
 Overlap = Annotated[float, Field(ge=0.0, le=0.9)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Cutoff = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 def _within(low: int, high: int) -> AfterValidator:
@@ -92,11 +104,16 @@ class Space(_Strict):
     splitter: list[SplitterName] = Field(default=["recursive"], min_length=1)
     chunk_size: Sizes = [128, 256, 512]
     chunk_overlap: list[Overlap] = Field(default=[0.0], min_length=1)
+    context_prefix: list[PrefixName] = Field(default=["none"], min_length=1)
     embedder: list[EmbedderName] = Field(default=["wordllama"], min_length=1)
     retriever: list[RetrieverName] = Field(default=["dense", "sparse", "hybrid"], min_length=1)
+    dense_weight: list[Share] = Field(default=[0.5], min_length=1)
+    filter: list[FilterText] = Field(default=[""], min_length=1)
     retrieve_k: Counts = [20]
     reranker: list[RerankerName] = Field(default=["none", "lexical"], min_length=1)
+    cutoff: list[Cutoff] = Field(default=[0.0], min_length=1)
     top_k: Counts = [1, 2, 3, 5]
+    expansion: list[ExpansionName] = Field(default=["none"], min_length=1)
     prompt_format: list[PromptFormatName] = Field(default=["compact"], min_length=1)
 
     @field_validator("*")
@@ -113,11 +130,16 @@ class Baseline(_Strict):
     splitter: SplitterName = "recursive"
     chunk_size: ChunkSize = 256
     chunk_overlap: Overlap = 0.0
+    context_prefix: PrefixName = "none"
     embedder: EmbedderName = "wordllama"
     retriever: RetrieverName = "dense"
+    dense_weight: Share = 0.5
+    filter: FilterText = ""
     retrieve_k: Count = 20
     reranker: RerankerName = "none"
+    cutoff: Cutoff = 0.0
     top_k: Count = 3
+    expansion: ExpansionName = "none"
     prompt_format: PromptFormatName = "chat"
 
 
@@ -138,6 +160,15 @@ class Limits(_Strict):
     test: int | None = Field(default=None, ge=4)
 
 
+class ScreenConfig(_Strict):
+    """How retrieval is screened before the search, without the LM."""
+
+    measure: MeasureName = "span_recall"
+    configurations: int = Field(default=60, ge=2, le=5000)
+    shortlist: int = Field(default=6, ge=1, le=50)
+    max_context_tokens: int | None = Field(default=None, ge=1)
+
+
 class StudyConfig(_Strict):
     """A whole study file."""
 
@@ -148,6 +179,7 @@ class StudyConfig(_Strict):
     metric: str = "token_f1"
     space: Space = Space()
     baseline: Baseline = Baseline()
+    screen: ScreenConfig = ScreenConfig()
     optimizers: Optimizers = ["labeled_fewshot", "bootstrap_fewshot"]
     sampler: Literal["tpe", "random"] = "tpe"
     trials: int | None = Field(default=None, ge=1)

@@ -19,10 +19,12 @@ from optimize.run_dir import RunDir
 from optimize.study_config import StudyConfig
 from programs.catalogue import build_program
 from programs.config import PipelineConfig
+from programs.summaries import open_summarizer
 
 if TYPE_CHECKING:
     import dspy
 
+    from programs.lm import LMSpec
     from programs.search import Search
 
 
@@ -35,7 +37,7 @@ class Workbench:
         runs: The folder that indexes are kept under.
         run: The study's own folder.
         lm: The task LM.
-        threads: Examples in flight at the same time.
+        spec: What it was opened from.
         budget: Counts the calls.
         allocation: Which examples each phase works on.
         progress: Hears what happens.
@@ -48,13 +50,20 @@ class Workbench:
         runs: Path,
         run: RunDir,
         lm: dspy.LM,
-        threads: int,
+        spec: LMSpec,
         budget: Budget,
         allocation: Allocation,
         progress: Progress,
     ) -> None:
         self.study, self.dataset, self.runs, self.run = study, dataset, runs, run
-        self.lm, self.threads, self.budget, self.allocation, self.progress = lm, threads, budget, allocation, progress
+        self.lm, self.threads, self.budget, self.allocation, self.progress = (
+            lm,
+            spec.threads,
+            budget,
+            allocation,
+            progress,
+        )
+        self.summarizer = open_summarizer(lm, spec)
         self.metric = load_metric(study.metric)
         self.examples = {example.id: example for example in dataset.examples}
         self._searches: dict[str, Search] = {}
@@ -65,7 +74,7 @@ class Workbench:
 
         key = config.fingerprint()
         if key not in self._searches:
-            found = open_search(self.runs / "indexes", self.dataset.corpus, config)
+            found = open_search(self.runs, self.dataset.corpus, config, summarizer=self.summarizer)
             if config.top_k > len(found.index.chunks):
                 self.progress.note(f"top_k {config.top_k}: there are {len(found.index.chunks)} chunks, all are shown.")
             self._searches[key] = found
@@ -96,7 +105,8 @@ class Workbench:
 
             def on_row(row: Row) -> None:
                 rows.append(row)
-                self.progress.working(unit, len(rows), len(examples), self.budget.calls, self.budget.lm_calls)
+                spent = f"{self.budget.calls}/{self.budget.lm_calls} calls"
+                self.progress.working(unit, len(rows), len(examples), spent)
 
             program = self.program(config, candidate)
             with self.context(config):

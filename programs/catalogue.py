@@ -19,21 +19,25 @@ if TYPE_CHECKING:
 Factory = Callable[..., "dspy.Module"]
 
 
-def _rag(search: SearchCall, *, abstain: bool) -> dspy.Module:
-    from programs.rag import RAG
-    from programs.signatures import Answer, AnswerOrAbstain
+def _built_in(module: str, name: str) -> Factory:
+    """A factory for one of our own classes; its module, and with it DSPy, is imported when it is called."""
 
-    return RAG(search, AnswerOrAbstain if abstain else Answer)
+    def build(search: SearchCall, *, abstain: bool) -> dspy.Module:
+        from programs.signatures import Answer, AnswerOrAbstain
 
+        program: Factory = getattr(importlib.import_module(module), name)
+        return program(search, AnswerOrAbstain if abstain else Answer)
 
-def _multihop(search: SearchCall, *, abstain: bool) -> dspy.Module:
-    from programs.multihop import MultiHop
-    from programs.signatures import Answer, AnswerOrAbstain
-
-    return MultiHop(search, AnswerOrAbstain if abstain else Answer)
+    return build
 
 
-PROGRAMS: dict[str, Factory] = {"rag": _rag, "multihop": _multihop}
+PROGRAMS: dict[str, Factory] = {
+    "rag": _built_in("programs.rag", "RAG"),
+    "rewrite": _built_in("programs.query_writing", "Rewrite"),
+    "hyde": _built_in("programs.query_writing", "HyDE"),
+    "multi_query": _built_in("programs.query_writing", "MultiQuery"),
+    "multihop": _built_in("programs.multihop", "MultiHop"),
+}
 
 
 def build_program(name: str, search: SearchCall, *, abstain: bool = False) -> dspy.Module:

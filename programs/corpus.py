@@ -6,15 +6,18 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from programs.errors import Problem, ProblemsError, RagwrightError
 from programs.extraction import EXTRACTOR_VERSION, EXTRACTORS, clean
 from programs.types import Document
+
+if TYPE_CHECKING:
+    from programs.brought_vectors import BroughtVectors
 
 MAX_DOCUMENT_BYTES = 10_000_000
 _KEYS = {"id", "text", "title", "metadata"}
@@ -27,10 +30,12 @@ class Corpus:
     Attributes:
         documents: At least one; ids are unique and no text is blank.
         warnings: What was left out, one line each.
+        brought: Vectors that came with the documents; None where there are none.
     """
 
     documents: tuple[Document, ...]
     warnings: tuple[str, ...] = ()
+    brought: BroughtVectors | None = None
 
     @classmethod
     def from_documents(cls, documents: Iterable[Document], warnings: Iterable[str] = ()) -> Self:
@@ -51,10 +56,13 @@ class Corpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Twelve hex digits over ids, titles and texts, and the version of the extractor that made the texts."""
+        """Twelve hex digits over all of every document, the vectors, and the version of the extractor."""
         digest = hashlib.sha256(f"extractor {EXTRACTOR_VERSION}\n".encode())
+        if self.brought is not None:
+            digest.update(self.brought.fingerprint.encode())
         for document in self.documents:
-            digest.update(json.dumps([document.id, document.title, document.text]).encode())
+            content = [document.id, document.title, document.text, dict(document.metadata)]
+            digest.update(json.dumps(content, sort_keys=True, default=str).encode())
         return digest.hexdigest()[:12]
 
     def document(self, doc_id: str) -> Document:
@@ -112,7 +120,14 @@ def load_corpus(path: Path) -> Corpus:
         raise ProblemsError(problems)
     if not documents:
         raise RagwrightError(nothing)
-    return Corpus.from_documents(documents)
+    corpus = Corpus.from_documents(documents)
+    return corpus if path.is_dir() else replace(corpus, brought=_brought(path, documents))
+
+
+def _brought(file: Path, documents: Iterable[Document]) -> BroughtVectors | None:
+    from programs.brought_vectors import BroughtVectors
+
+    return BroughtVectors.read(file.parent, [document.id for document in documents])
 
 
 def _read_folder(folder: Path, problems: list[Problem]) -> Iterator[Document]:

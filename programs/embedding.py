@@ -1,186 +1,176 @@
-"""Text into vectors: the embedded static model, or any embedding API that LiteLLM knows."""
+"""Text into vectors: the embedded static model, models on this machine, or any embedding API that LiteLLM knows."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
-import logging
-import os
+import hashlib
+import re
 import threading
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from programs.errors import EndpointError, RagwrightError
-
-Vectors = NDArray[np.float32]
-Compute = Callable[[list[str]], Any]
+from programs.embedding_models import EMBEDDERS as EMBEDDERS
+from programs.embedding_models import Role, find_model
+from programs.embedding_source import VectorSource, unit_rows
+from programs.errors import RagwrightError
+from programs.vector_cache import VectorCache
+from programs.vector_cache import Vectors as Vectors
 
 _OPENING = threading.Lock()
 _QUESTIONS_KEPT = 10_000
-_API_BATCH = 128
-_REFUSALS = ("AuthenticationError", "PermissionDeniedError", "NotFoundError", "APIConnectionError")
+# A leading zero belongs to the name: Google calls versions of its models @001.
+_SIZE = re.compile(r"@([1-9][0-9]*)$")
 
 
 class Embedder:
-    """Turns texts into unit vectors and counts its work. Safe to use from many threads.
+    """Turns texts into unit vectors and counts its work. Safe to use from many threads; get one from `open_embedder`.
 
     Args:
         name: The name that configurations give it.
-        compute: Maps texts, none of them blank, to one row each, of any length above 0.
+        identity: What tells its vectors from those of another; see `embedder_identity`.
+        source: The vectors of the whole model.
+        size: The number of first components to keep of each vector; None keeps all.
     """
 
-    def __init__(self, name: str, compute: Compute) -> None:
+    def __init__(self, name: str, identity: str, source: VectorSource, size: int | None = None) -> None:
         self.name = name
-        self._compute = compute
+        self.identity = identity
+        self._source = source
+        self._size = size
         self._texts_embedded = 0
-        self._dimensions = 0
+        self._questions: OrderedDict[str, Vectors] = OrderedDict()
         self._lock = threading.Lock()
-        self._question = lru_cache(maxsize=_QUESTIONS_KEPT)(self._embed_one)
 
     @property
     def texts_embedded(self) -> int:
-        """Number of texts that were really computed, in this process."""
+        """Number of texts that were really computed at its request, in this process."""
         return self._texts_embedded
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """One row for each text, of length 1; a blank text gets a row of zeros.
+        """One row for each passage, of length 1; a blank text gets a row of zeros.
 
         Raises:
-            RagwrightError: The model cannot be reached or returns something other than finite rows.
+            RagwrightError: The model cannot be loaded or reached, returns something other than finite rows, or has
+                fewer components than the name asks for.
         """
+        return self._rows(texts, "passage")
+
+    def embed_questions(self, questions: Sequence[str]) -> Vectors:
+        """One row for each question, of length 1; zeros for a blank one. What was asked lately comes from memory.
+
+        Raises:
+            RagwrightError: As `embed`.
+        """
+        found = self._remembered(questions)
+        new = list(dict.fromkeys(question for question in questions if question not in found))
+        if new or not questions:
+            rows = self._rows(new, "question")
+            if not questions:
+                return rows
+            found |= zip(new, rows, strict=True)
+            self._remember(new, rows)
+        return np.stack([found[question] for question in questions])
+
+    def _remembered(self, questions: Sequence[str]) -> dict[str, Vectors]:
+        with self._lock:
+            known = {question: self._questions[question] for question in questions if question in self._questions}
+            for question in known:
+                self._questions.move_to_end(question)
+        return known
+
+    def _remember(self, questions: Sequence[str], vectors: Vectors) -> None:
+        with self._lock:
+            # A row itself would keep its whole matrix alive.
+            self._questions.update((question, row.copy()) for question, row in zip(questions, vectors, strict=True))
+            while len(self._questions) > _QUESTIONS_KEPT:
+                self._questions.popitem(last=False)
+
+    def _rows(self, texts: Sequence[str], role: Role) -> Vectors:
         filled = [position for position, text in enumerate(texts) if text.strip()]
         if not filled:
-            dimensions = self._dimensions or self._unit_rows(["dimensions"]).shape[1]
-            return np.zeros((len(texts), dimensions), dtype=np.float32)
-        rows = self._unit_rows([texts[position] for position in filled])
-        vectors = np.zeros((len(texts), rows.shape[1]), dtype=np.float32)
-        vectors[filled] = rows
+            return np.zeros((len(texts), self._length(self._source.dimensions(self._count))), dtype=np.float32)
+        rows = self._source.rows([texts[position] for position in filled], role, self._count)
+        length = self._length(rows.shape[1])
+        vectors = np.zeros((len(texts), length), dtype=np.float32)
+        vectors[filled] = rows if length == rows.shape[1] else unit_rows(rows[:, :length])
         return vectors
 
-    def embed_question(self, question: str) -> Vectors:
-        """One vector of length 1 (zeros for a blank question), from memory where the question was asked before."""
-        return self._question(question)
-
-    def _embed_one(self, question: str) -> Vectors:
-        vector: Vectors = self.embed([question])[0]
-        # It is handed to several callers.
-        vector.setflags(write=False)
-        return vector
-
-    def _unit_rows(self, texts: list[str]) -> Vectors:
-        rows = np.asarray(self._compute(texts), dtype=np.float32)
-        if rows.ndim != 2 or len(rows) != len(texts) or not np.isfinite(rows).all():
-            raise RagwrightError(
-                f"embedder {self.name!r} returned {rows.shape} for {len(texts)} texts; needed are as many finite rows."
-            )
+    def _count(self, computed: int) -> None:
         with self._lock:
-            self._texts_embedded += len(texts)
-            self._dimensions = rows.shape[1]
-        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        unit: Vectors = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
-        return unit
+            self._texts_embedded += computed
+
+    def _length(self, dimensions: int) -> int:
+        check_size(self.name, self._size, dimensions)
+        return self._size or dimensions
 
 
-def open_embedder(name: str) -> Embedder:
-    """The embedder of that name, one for each name and process.
+def open_embedder(name: str, cache: Path | None = None) -> Embedder:
+    """The embedder of that name, one for each name and cache in this process. The model is loaded when it is needed.
 
     Args:
-        name: A name in `EMBEDDERS`, or `provider/model` for an API, such as `openai/text-embedding-3-small`. The
-            provider's usual variables apply: `OPENAI_API_KEY`, `OPENAI_API_BASE` and the like.
+        name: A name in `EMBEDDERS`; `fastembed:MODEL` or `sentence-transformers:MODEL`, where the model is a name that
+            the library knows or a folder; or `provider/model` for an API, such as `openai/text-embedding-3-small`, to
+            which the provider's usual variables apply: `OPENAI_API_KEY`, `OPENAI_API_BASE` and the like. With `@N` at
+            the end, the first N components of each vector, at length 1 again: good where the model was trained for it
+            (Matryoshka), as wordllama was for 64, 128 and 256. It shares what is computed and kept with the whole.
+        cache: The folder in which vectors are kept, under `vectors/`, a file for each model; None keeps none.
 
     Raises:
-        RagwrightError: There is no such embedder.
+        MissingExtraError: The model's library is not installed.
+        RagwrightError: There is no such embedder, or the cache cannot be opened.
     """
+    whole, size = _split(name)
+    identity = embedder_identity(name)
     with _OPENING:
-        return _opened(name)
-
-
-@lru_cache(maxsize=32)
-def _opened(name: str) -> Embedder:
-    if name in EMBEDDERS:
-        return Embedder(name, EMBEDDERS[name]())
-    _check_api_name(name)
-    return Embedder(name, _open_api(name))
+        return _opened(name, whole, size, identity, cache.resolve() if cache else None)
 
 
 def embedder_identity(name: str) -> str:
-    """What tells vectors of one embedder from those of another: the name with the model's version or its endpoint.
+    """What tells vectors of one embedder from those of another: the model with its version, weights, endpoint, size.
 
     Raises:
+        MissingExtraError: The model's library is not installed.
         RagwrightError: There is no such embedder.
     """
-    if name == "wordllama":
-        return f"wordllama {importlib.metadata.version('wordllama')} l2_supercat 256"
-    if name not in EMBEDDERS:
-        _check_api_name(name)
-    return f"{name} {_endpoint(name)}".strip()
+    whole, size = _split(name)
+    model = find_model(whole)
+    if model.dimensions is not None:
+        check_size(name, size, model.dimensions)
+    return model.identity + (f" @{size}" if size else "")
 
 
-def _check_api_name(name: str) -> None:
-    provider, _, model = name.partition("/")
-    if not provider or not model:
-        choices = ", ".join(EMBEDDERS)
+def check_size(name: str, size: int | None, dimensions: int) -> None:
+    """Refuse to keep more components than there are.
+
+    Raises:
+        RagwrightError: `size` is above `dimensions`.
+    """
+    if size is not None and size > dimensions:
         raise RagwrightError(
-            f"embedder: {name!r} is unknown; choose {choices}, or provider/model such as openai/text-embedding-3-small."
+            f"embedder: {name!r} asks for the first {size} components, but the model has {dimensions}; "
+            f"write @{dimensions} or less."
         )
 
 
-def _open_wordllama() -> Compute:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    from wordllama import WordLlama
-
-    # Importing wordllama sets up logging for the whole process.
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    spec = importlib.util.find_spec("wordllama")
-    assert spec is not None and spec.origin is not None
-    # Without the folder it looks for its tokenizer elsewhere, and then on the network.
-    return WordLlama.load(cache_dir=Path(spec.origin).parent, disable_download=True).embed
+def _split(name: str) -> tuple[str, int | None]:
+    match = _SIZE.search(name)
+    return (name[: match.start()], int(match[1])) if match else (name, None)
 
 
-EMBEDDERS: dict[str, Callable[[], Compute]] = {"wordllama": _open_wordllama}
+@lru_cache(maxsize=32)
+def _opened(name: str, whole: str, size: int | None, identity: str, cache: Path | None) -> Embedder:
+    model = find_model(whole)
+    return Embedder(name, identity, _source(whole, model.identity, cache), size)
 
 
-def _open_api(name: str) -> Compute:
-    # Without it LiteLLM fetches a price list at its import.
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    import dspy
-    import openai
-
-    endpoint = _endpoint(name)
-    settings = {"api_base": endpoint} if endpoint else {}
-    # DSPy's cache does not tell endpoints apart; questions are kept in memory and chunks in the index.
-    api = dspy.Embedder(name, batch_size=_API_BATCH, caching=False, **settings)
-
-    def compute(texts: list[str]) -> Any:
-        try:
-            return api(texts)
-        # LiteLLM raises ValueError for replies that it cannot read; its other errors are OpenAI's.
-        except (openai.OpenAIError, ValueError, KeyError, TypeError) as error:
-            raise _explained(name, endpoint, error) from error
-
-    return compute
+@lru_cache(maxsize=32)
+def _source(whole: str, identity: str, cache: Path | None) -> VectorSource:
+    return VectorSource(whole, find_model(whole), VectorCache(_file(cache, identity)) if cache else None)
 
 
-def _endpoint(name: str) -> str:
-    """The address that the environment gives for the provider; empty for the provider's own."""
-    provider = name.partition("/")[0].upper()
-    return os.environ.get(f"{provider}_API_BASE") or os.environ.get(f"{provider}_BASE_URL") or ""
-
-
-def _explained(name: str, endpoint: str, error: Exception) -> RagwrightError:
-    """One line without the provider's own text, which may quote the key."""
-    kind = type(error).__name__
-    status = getattr(error, "status_code", None)
-    where = "its endpoint" if endpoint else "the provider"
-    reason = f"{where} answered with {kind}" + (f" (status {status})" if status else "")
-    provider = name.partition("/")[0].upper()
-    mend = f"check the model's name, {provider}_API_KEY and {provider}_API_BASE"
-    refused = kind in _REFUSALS
-    return (EndpointError if refused else RagwrightError)(f"embedder {name!r} failed: {reason}; {mend}.")
+def _file(cache: Path, identity: str) -> Path:
+    readable = re.sub(r"[^A-Za-z0-9.]+", "-", identity).strip("-.")[:60]
+    return cache / "vectors" / f"{readable}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.sqlite"

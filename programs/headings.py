@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from functools import lru_cache
+from itertools import pairwise
+
+from programs.tokens import TEXTS_KEPT
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n.*?^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
+# A text without such a line has no heading; most plain texts have none.
+_HEADING_MARK = re.compile(r"^ {0,3}[#=-]", re.MULTILINE)
+_LINE_END = re.compile(r"\r\n?|\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +33,42 @@ class Heading:
     title: str
 
 
-def headings(text: str) -> list[Heading]:
-    """All headings at the top level of `text` (not those inside quotes and lists), in order."""
+@lru_cache(maxsize=TEXTS_KEPT)
+def headings(text: str) -> tuple[Heading, ...]:
+    """All headings at the top level of `text` (not those inside quotes and lists), in order; kept for the next call."""
+    if not _HEADING_MARK.search(text.replace("\r", "\n")):
+        return ()
     from markdown_it import MarkdownIt
 
     front_matter = _FRONT_MATTER.match(text)
     skipped = front_matter.end() if front_matter else 0
-    body = text[skipped:]
-    line_starts = [skipped, *(skipped + end for end in accumulate(len(line) + 1 for line in body.split("\n")))]
+    line_starts = [skipped, *(line_end.end() for line_end in _LINE_END.finditer(text, skipped)), len(text)]
     # Without the inline rule only the blocks are parsed, which is all that is asked here.
-    tokens = MarkdownIt("commonmark").disable("inline").parse(body)
+    tokens = MarkdownIt("commonmark").disable("inline").parse(text[skipped:])
     found = []
     for token, content in pairwise(tokens):
         if token.type == "heading_open" and token.level == 0 and token.map is not None:
             first, last = token.map
-            end = min(line_starts[last], len(text))
-            found.append(Heading(line_starts[first], end, int(token.tag[1:]), content.content))
-    return found
+            found.append(Heading(line_starts[first], line_starts[last], int(token.tag[1:]), content.content))
+    return tuple(found)
+
+
+def heading_path(text: str, position: int) -> tuple[str, ...]:
+    """The headings that a place in `text` stands under, the highest first, each on one line.
+
+    A place inside a heading stands under it.
+    """
+    starts, paths = _paths(text)
+    return paths[bisect_right(starts, position)]
+
+
+@lru_cache(maxsize=TEXTS_KEPT)
+def _paths(text: str) -> tuple[list[int], list[tuple[str, ...]]]:
+    """Where the headings start, and the path before the first of them and from each on."""
+    open_headings: list[Heading] = []
+    paths: list[tuple[str, ...]] = [()]
+    for heading in headings(text):
+        open_headings = [above for above in open_headings if above.level < heading.level] + [heading]
+        titles = (" ".join(above.title.split()) for above in open_headings)
+        paths.append(tuple(title for title in titles if title))
+    return [heading.start for heading in headings(text)], paths

@@ -1,6 +1,8 @@
-"""The index of a corpus under one chunking and one embedder: chunks, their vectors in Chroma, their terms in memory.
+"""The index of a corpus: its chunks under one chunking, their terms, and their vectors under one embedder.
 
-An index is built once, in a folder beside its place, and moved there when it is complete; after that it never changes.
+A folder in `runs/indexes` holds one chunking: chunks, terms, and for each embedder that was asked for a file of vectors
+and, for programs in use, a Chroma store. Each part is built once, beside its place, and moved there when it is
+complete; after that it never changes.
 """
 
 from __future__ import annotations
@@ -8,30 +10,60 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 from weakref import WeakValueDictionary
 
 import numpy as np
 
+from programs.chunking import chunking_settings, make_chunks
 from programs.config import PipelineConfig, fingerprint
 from programs.corpus import Corpus
 from programs.embedding import Embedder, Vectors, embedder_identity, open_embedder
 from programs.errors import RagwrightError
+from programs.exact import ExactVectors, Mask
+from programs.ranking import Positions, Ranking, check_k
 from programs.sparse import SparseIndex
-from programs.splitting import SPLITTER_VERSION, check_splitting, split
-from programs.tokens import TOKENIZER_NAME, count_tokens
-from programs.types import Chunk, Span
-from programs.vector_store import HNSW, VectorStore, build_vectors, chroma_version
+from programs.summaries import Summarizer
+from programs.types import Chunk, Document, Span
+from programs.vector_store import HNSW, VectorStore, build_store, chroma_version
 
 Progress = Callable[[int, int], None]
 
-_META, _CHUNKS = "meta.json", "chunks.jsonl"
-# Repeated passages have equal scores, and Chroma picks any of them for the last places: so a few more are asked for.
-_TIES = 20
-_OPEN: WeakValueDictionary[Path, Index] = WeakValueDictionary()
+_META, _CHUNKS, _SPARSE = "meta.json", "chunks.jsonl", "sparse"
+_EMBEDDED_AT_ONCE = 1000
+_OPEN: WeakValueDictionary[tuple[Path, str, bool], Index] = WeakValueDictionary()
+_CHUNKINGS: WeakValueDictionary[tuple[Path, int], Chunking] = WeakValueDictionary()
+
+
+class Chunking:
+    """What the indexes of one chunking share, whatever embeds it: its chunks and their terms.
+
+    Attributes:
+        folder: Where they lie.
+        chunks: In the order of documents and spans.
+        texts: What each chunk is indexed as: its context prefix and its text.
+    """
+
+    def __init__(self, folder: Path, corpus: Corpus) -> None:
+        self.folder = folder
+        chunks, prefixes = _read_chunks(folder, corpus)
+        self.chunks = tuple(chunks)
+        self.texts = tuple(prefix + chunk.text for prefix, chunk in zip(prefixes, chunks, strict=True))
+        self._lock = threading.Lock()
+
+    @property
+    def sparse(self) -> SparseIndex:
+        """BM25 over the chunks, numbered as in `chunks`; read at its first use."""
+        with self._lock:
+            return self._sparse
+
+    @cached_property
+    def _sparse(self) -> SparseIndex:
+        return SparseIndex.load(self.folder / _SPARSE, len(self.chunks))
 
 
 class Index:
@@ -40,62 +72,85 @@ class Index:
     Attributes:
         key: Names the index; see `index_key`.
         chunks: In the order of documents and spans. Ties in scores are broken by this order.
-        positions: The place of each chunk id in `chunks`.
+        texts: What each chunk is indexed as: its context prefix and its text.
+        documents: All documents by id.
         embedder: What made the vectors; None for an index without vectors.
+        cache: The folder of caches that outlive the process.
+        folder: Where its chunks, terms and vectors lie.
+        served: Whether vectors are searched in Chroma, approximately; else all are looked at.
     """
 
-    def __init__(self, key: str, chunks: Sequence[Chunk], embedder: Embedder | None, store: VectorStore | None) -> None:
+    def __init__(
+        self,
+        key: str,
+        chunking: Chunking,
+        corpus: Corpus,
+        embedder: Embedder | None,
+        store: VectorStore | None = None,
+    ) -> None:
         self.key = key
-        self.chunks = tuple(chunks)
+        self.folder, self.chunks, self.texts = chunking.folder, chunking.chunks, chunking.texts
+        self.documents: Mapping[str, Document] = {document.id: document for document in corpus.documents}
         self.embedder = embedder
-        self._store = store
-        self._sparse: SparseIndex | None = None
-        self._lock = threading.Lock()
-        self.positions = {chunk.id: position for position, chunk in enumerate(self.chunks)}
+        self.cache: Path | None = self.folder.parent.parent / "cache"
+        self.served = store is not None
+        self._chunking, self._store = chunking, store
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         # DSPy's optimizers copy programs whole; an index is immutable and shared.
         return self
 
-    def search(self, vector: Vectors, k: int) -> list[tuple[Chunk, float]]:
-        """The `k` chunks whose vectors are nearest, fewer where there are fewer, best first.
+    def nearest(self, vectors: Vectors, k: int, mask: Mask | None = None) -> list[Ranking]:
+        """The `k` chunks whose vectors are nearest to each of `vectors`, fewer where there are fewer.
 
         Args:
-            vector: As `embedder` makes it. A vector of zeros is near to nothing and finds nothing.
+            vectors: As `embedder` makes them, one row a question. A row of zeros is near to nothing and finds nothing.
             k: At least 1.
+            mask: Which chunks count; with one the search is exact in any case.
 
         Returns:
-            Pairs of chunk and cosine similarity, in [-1, 1].
+            One ranking a question, its scores cosine similarities in [-1, 1].
 
         Raises:
             RagwrightError: `k` is below 1 or the index has no vectors.
         """
         check_k(k)
-        if not np.any(vector):
-            return []
-        found = self._vectors().nearest(vector, min(k + _TIES, len(self.chunks)))
-        return self.ranked({self.positions[chunk_id]: score for chunk_id, score in found.items()}, k)
+        if self._store is not None and mask is None:
+            return self._store.nearest(vectors, k)
+        return self.exact.nearest(vectors, k, mask)
 
-    def ranked(self, scores: dict[int, float], k: int) -> list[tuple[Chunk, float]]:
-        """The `k` best of scored chunk positions, with their chunks; equal scores in the order of the chunks."""
-        best = sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:k]
-        return [(self.chunks[position], score) for position, score in best]
-
-    def vectors(self, chunks: Sequence[Chunk]) -> Vectors:
-        """The vectors of chunks of this index, one row each.
+    def vectors_of(self, positions: Positions) -> Vectors:
+        """The vectors of some chunks, one row each.
 
         Raises:
             RagwrightError: The index has no vectors.
         """
-        return self._vectors().rows([chunk.id for chunk in chunks])
+        return self.exact.rows(positions)
+
+    @cached_property
+    def exact(self) -> ExactVectors:
+        """All vectors.
+
+        Raises:
+            RagwrightError: The index has none.
+        """
+        if self.embedder is None:
+            raise RagwrightError(
+                "embedder: 'none' makes no vectors; all retrievers but sparse, and mmr, need an embedder."
+            )
+        file = _vectors_file(self.folder, self.embedder.name)
+        try:
+            rows = np.load(file, mmap_mode="r")
+        except (ValueError, EOFError) as error:
+            raise RagwrightError(f"{file}: the vectors are damaged ({error}); delete this file.") from None
+        if len(rows) != len(self.chunks):
+            raise RagwrightError(f"{file}: has {len(rows)} vectors for {len(self.chunks)} chunks; delete this file.")
+        return ExactVectors(rows)
 
     @property
     def sparse(self) -> SparseIndex:
-        """BM25 over the chunks, numbered as in `chunks`; made at its first use."""
-        with self._lock:
-            if self._sparse is None:
-                self._sparse = SparseIndex([chunk.text for chunk in self.chunks])
-            return self._sparse
+        """BM25 over the chunks, numbered as in `chunks`."""
+        return self._chunking.sparse
 
     @property
     def closed(self) -> bool:
@@ -107,45 +162,44 @@ class Index:
         if self._store is not None:
             self._store.close()
 
-    def _vectors(self) -> VectorStore:
-        if self._store is None:
-            raise RagwrightError(
-                "embedder: 'none' makes no vectors; dense and hybrid retrieval and mmr need an embedder."
-            )
-        return self._store
 
+def index_key(corpus: Corpus, config: PipelineConfig, lm: str = "") -> str:
+    """Twelve hex digits that name chunks, terms and vectors: equal for configurations that can share them.
 
-def check_k(k: int) -> None:
-    """Refuse a number of results below 1.
-
-    Raises:
-        RagwrightError: It is below 1.
-    """
-    if k < 1:
-        raise RagwrightError(f"k: at least 1 result must be asked for, got {k!r}.")
-
-
-def index_key(corpus: Corpus, config: PipelineConfig) -> str:
-    """Twelve hex digits that name the index: equal for configurations that can share one.
+    Args:
+        corpus: What is indexed.
+        config: How.
+        lm: Names the LM that writes context prefixes, where one does.
 
     Raises:
         RagwrightError: The embedder is unknown.
     """
     config = config.canonical()
-    vectors = None if config.embedder == "none" else [embedder_identity(config.embedder), HNSW]
-    return fingerprint([_chunking(corpus, config), vectors])
+    vectors = None if config.embedder == "none" else embedder_identity(config.embedder)
+    return fingerprint([chunking_settings(corpus, config, lm), vectors])
 
 
-def open_index(root: Path, corpus: Corpus, config: PipelineConfig, progress: Progress | None = None) -> Index:
+def open_index(
+    runs: Path,
+    corpus: Corpus,
+    config: PipelineConfig,
+    progress: Progress | None = None,
+    *,
+    served: bool = False,
+    summarizer: Summarizer | None = None,
+) -> Index:
     """The index that a configuration needs: the one already open in this process, the one on disk, or a new one.
 
     Several threads and processes may ask at once: one builds, the others wait for it.
 
     Args:
-        root: The folder of all indexes.
+        runs: The folder that everything is kept under.
         corpus: What is indexed.
         config: Only what concerns chunks and vectors matters.
-        progress: Called with the numbers of embedded chunks and of all chunks while an index is built.
+        progress: Called with the numbers of embedded chunks and of all chunks while vectors are made.
+        served: Search vectors in Chroma, approximately and with little memory, as programs in use do. Otherwise all
+            vectors are looked at, so that results do not depend on how a graph happened to be built.
+        summarizer: Writes the context prefixes of the kind `summary`.
 
     Raises:
         RagwrightError: A setting is out of range, or the embedder fails.
@@ -153,34 +207,52 @@ def open_index(root: Path, corpus: Corpus, config: PipelineConfig, progress: Pro
     from filelock import FileLock
 
     config = config.canonical()
-    check_splitting(config.splitter, config.chunk_size, config.chunk_overlap)
-    key = index_key(corpus, config)
-    folder = root.resolve() / key
-    root.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{key}.lock")):
-        opened = _OPEN.get(folder)
+    lm = "" if summarizer is None else summarizer.identity
+    settings, key = chunking_settings(corpus, config, lm), index_key(corpus, config, lm)
+    folder = runs.resolve() / "indexes" / fingerprint(settings)
+    served = served and config.embedder != "none"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        opened = _OPEN.get((folder, config.embedder, served))
         complete = _is_complete(folder)
         if opened is not None and complete and not opened.closed:
             return opened
         if opened is not None:
             opened.close()
         if not complete:
-            _build(folder, corpus, config, progress)
-        index = _OPEN[folder] = _read(folder, config)
+            with _aside(folder) as aside:
+                _write_chunks(aside, settings, *make_chunks(corpus, config, summarizer))
+        index = _open(key, folder, corpus, config, progress, served)
+        _OPEN[folder, config.embedder, served] = index
         return index
 
 
-def _chunking(corpus: Corpus, config: PipelineConfig) -> dict[str, Any]:
-    from importlib.metadata import version
+def _open(
+    key: str, folder: Path, corpus: Corpus, config: PipelineConfig, progress: Progress | None, served: bool
+) -> Index:
+    chunking = _open_chunking(folder, corpus)
+    if config.embedder == "none":
+        return Index(key, chunking, corpus, None)
+    embedder = open_embedder(config.embedder, folder.parent.parent / "cache")
+    index = Index(key, chunking, corpus, embedder)
+    vectors = _vectors_file(folder, config.embedder)
+    if not vectors.is_file():
+        _write_vectors(vectors, corpus, config, index, progress)
+    if not served:
+        return index
+    store = _store_folder(folder, config.embedder)
+    if not (store / _META).is_file():
+        _build_store(store, index)
+    return Index(key, chunking, corpus, embedder, VectorStore(store, chunking.chunks))
 
-    return {
-        "corpus": corpus.fingerprint,
-        "splitter": config.splitter,
-        "chunk_size": config.chunk_size,
-        "chunk_overlap": config.chunk_overlap,
-        "tokenizer": TOKENIZER_NAME,
-        "versions": [SPLITTER_VERSION, version("chonkie"), version("markdown-it-py"), version("wordllama")],
-    }
+
+def _open_chunking(folder: Path, corpus: Corpus) -> Chunking:
+    """The chunking, perhaps already open; one that was built again since is another."""
+    version = (folder / _META).stat().st_mtime_ns
+    chunking = _CHUNKINGS.get((folder, version))
+    if chunking is None:
+        chunking = _CHUNKINGS[folder, version] = Chunking(folder, corpus)
+    return chunking
 
 
 def _is_complete(folder: Path) -> bool:
@@ -191,45 +263,79 @@ def _is_complete(folder: Path) -> bool:
     return isinstance(meta, dict) and meta.get("status") == "complete" and (folder / _CHUNKS).is_file()
 
 
-def _build(folder: Path, corpus: Corpus, config: PipelineConfig, progress: Progress | None) -> None:
-    """Write an index beside `folder`, then put it in place of whatever incomplete one is there."""
+def _write_chunks(
+    folder: Path, settings: Mapping[str, Any], chunks: Sequence[Chunk], prefixes: Sequence[str], sparse: SparseIndex
+) -> None:
+    (folder / _CHUNKS).write_text("\n".join(map(_to_line, chunks, prefixes)), encoding="utf-8")
+    sparse.save(folder / _SPARSE)
+    meta = {"status": "complete", "chunks": len(chunks), "chunking": dict(settings)}
+    (folder / _META).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_vectors(file: Path, corpus: Corpus, config: PipelineConfig, index: Index, progress: Progress | None) -> None:
+    brought, whole = corpus.brought, config.splitter == "whole" and config.context_prefix == "none"
+    if brought is not None and whole and brought.embedder == config.embedder:
+        vectors = brought.of([chunk.span.doc_id for chunk in index.chunks])
+    else:
+        assert index.embedder is not None, "asked for by the configuration"
+        vectors = _embed(index.texts, index.embedder, progress)
+    aside = file.with_name(f".{file.name}")
+    with aside.open("wb") as stream:
+        np.save(stream, vectors, allow_pickle=False)
+    aside.replace(file)
+
+
+def _embed(texts: Sequence[str], embedder: Embedder, progress: Progress | None) -> Vectors:
+    parts = []
+    for start in range(0, len(texts), _EMBEDDED_AT_ONCE):
+        parts.append(embedder.embed(texts[start : start + _EMBEDDED_AT_ONCE]))
+        if progress is not None:
+            progress(min(start + _EMBEDDED_AT_ONCE, len(texts)), len(texts))
+    return np.concatenate(parts)
+
+
+def _build_store(folder: Path, index: Index) -> None:
+    with _aside(folder) as aside:
+        build_store(aside, index.chunks, index.exact.rows(np.arange(len(index.chunks))))
+        meta = {"chunks": len(index.chunks), "hnsw": HNSW, "chromadb": chroma_version()}
+        (aside / _META).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _aside(folder: Path) -> Iterator[Path]:
+    """A folder to build in, moved to its place when the block ends well."""
     aside = folder.with_name(f".{folder.name}.building")
     # Left by a builder that was killed: the lock is held, so nobody is at work there.
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     try:
-        settings = (config.splitter, config.chunk_size, config.chunk_overlap, count_tokens)
-        chunks = [chunk for document in corpus.documents for chunk in split(document, *settings)]
-        (aside / _CHUNKS).write_text("".join(map(_to_line, chunks)), encoding="utf-8")
-        if config.embedder != "none":
-            build_vectors(aside, chunks, open_embedder(config.embedder), progress)
-        meta = {
-            "status": "complete",
-            "key": folder.name,
-            "chunks": len(chunks),
-            "chunking": _chunking(corpus, config),
-            "embedder": config.embedder,
-            "vectors": None if config.embedder == "none" else {"hnsw": HNSW, "chromadb": chroma_version()},
-        }
-        (aside / _META).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+        yield aside
         shutil.rmtree(folder, ignore_errors=True)
         aside.rename(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _read(folder: Path, config: PipelineConfig) -> Index:
+def _vectors_file(folder: Path, embedder: str) -> Path:
+    return folder / f"vectors-{fingerprint(embedder_identity(embedder))}.npy"
+
+
+def _store_folder(folder: Path, embedder: str) -> Path:
+    return folder / f"chroma-{fingerprint([embedder_identity(embedder), HNSW])}"
+
+
+def _to_line(chunk: Chunk, prefix: str) -> str:
+    """What the corpus does not know of a chunk."""
+    span = chunk.span
+    return json.dumps([span.doc_id, span.start, span.end, chunk.tokens, chunk.headings, prefix], ensure_ascii=False)
+
+
+def _read_chunks(folder: Path, corpus: Corpus) -> tuple[list[Chunk], list[str]]:
     lines = (folder / _CHUNKS).read_text(encoding="utf-8").split("\n")
-    chunks = [_from_line(line) for line in lines if line]
-    if config.embedder == "none":
-        return Index(folder.name, chunks, None, None)
-    return Index(folder.name, chunks, open_embedder(config.embedder), VectorStore(folder, len(chunks)))
-
-
-def _to_line(chunk: Chunk) -> str:
-    return json.dumps(asdict(chunk), ensure_ascii=False) + "\n"
-
-
-def _from_line(line: str) -> Chunk:
-    record = json.loads(line)
-    return Chunk(record["id"], Span(**record["span"]), record["text"], record["title"])
+    chunks, prefixes = [], []
+    for doc_id, start, end, tokens, headings, prefix in json.loads(f"[{','.join(lines)}]"):
+        document = corpus.document(doc_id)
+        span, text = Span(doc_id, start, end), document.text[start:end]
+        chunks.append(Chunk(f"{doc_id}#{start}-{end}", span, text, document.title, tuple(headings), tokens))
+        prefixes.append(prefix)
+    return chunks, prefixes

@@ -1,32 +1,36 @@
-"""Retrieval: from a question to the chunks that may answer it."""
+"""Retrieval: from questions to the chunks that may answer them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+
+from programs.config import PipelineConfig
 from programs.embedding import Embedder
 from programs.errors import RagwrightError
-from programs.index import Index, check_k
-from programs.types import Chunk, Passage
+from programs.exact import Mask, top
+from programs.filtering import matches, parse_filter
+from programs.fusion import RRF_CONSTANT
+from programs.index import Index
+from programs.ranking import Positions, Ranking, Scores, check_k
 
-# The constant of Cormack, Clarke and Buettcher, "Reciprocal rank fusion outperforms Condorcet and individual rank
-# learning methods" (SIGIR 2009).
-RRF_CONSTANT = 60
 # Depth of the fused lists. It does not follow k, so that the results for a small k are the first of those for a large.
-RRF_DEPTH = 100
+FUSION_DEPTH = 100
 
 
 class Retriever(Protocol):
-    """Finds passages for a question.
+    """Finds chunks for questions.
 
-    Results are the same for the same question, at most `k`, each chunk once, best first; equal scores come in the order
-    of the index's chunks. A shorter list means that nothing else matches. Calls come from many threads.
+    A ranking is the same for the same question in whatever company it is asked; at most `k` chunks, each once, best
+    first; equal scores come in the order of the index's chunks. A shorter one means that nothing else matches, and the
+    ranking for a small `k` is the beginning of that for a large one. Calls come from many threads.
     """
 
-    def retrieve(self, question: str, k: int) -> list[Passage]:
-        """The `k` best passages.
+    def retrieve(self, questions: Sequence[str], k: int) -> list[Ranking]:
+        """The `k` best chunks for each question.
 
         Raises:
             RagwrightError: `k` is below 1, or the embedder fails.
@@ -34,61 +38,126 @@ class Retriever(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class DenseRetriever:
     """Chunks by cosine similarity of their vectors to the question's."""
 
     index: Index
     embedder: Embedder
+    mask: Mask | None = None
 
-    def retrieve(self, question: str, k: int) -> list[Passage]:
-        """The `k` nearest passages; none for a blank question. Scores are cosines, in [-1, 1]."""
-        return _passages(self.index.search(self.embedder.embed_question(question), k))
+    def retrieve(self, questions: Sequence[str], k: int) -> list[Ranking]:
+        """The `k` nearest chunks; none for a blank question. Scores are cosines, in [-1, 1]."""
+        check_k(k)
+        return self.index.nearest(self.embedder.embed_questions(questions), k, self.mask) if questions else []
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SparseRetriever:
     """Chunks by BM25."""
 
     index: Index
+    mask: Mask | None = None
 
-    def retrieve(self, question: str, k: int) -> list[Passage]:
-        """The `k` best passages that share a term with the question. Scores are above 0, without an upper limit."""
+    def retrieve(self, questions: Sequence[str], k: int) -> list[Ranking]:
+        """The `k` best chunks that share a term with the question. Scores are above 0, without an upper limit."""
         check_k(k)
-        scores = self.index.sparse.scores(question)
-        return _passages(self.index.ranked({int(at): float(scores[at]) for at in scores.nonzero()[0]}, k))
+        return [self._best(*found, k) for found in self.index.sparse.scores(questions)]
+
+    def _best(self, positions: Positions, scores: Scores, k: int) -> Ranking:
+        if self.mask is not None:
+            kept = self.mask[positions]
+            positions, scores = positions[kept], scores[kept]
+        return top(positions, scores, k)
 
 
-@dataclass(frozen=True, slots=True)
-class HybridRetriever:
-    """Dense and sparse retrieval, fused by the reciprocals of their ranks."""
+@dataclass(frozen=True, slots=True, eq=False)
+class FusedRetriever:
+    """Dense and sparse retrieval, each to a fixed depth, joined by a sum of what each thinks of a chunk.
 
-    index: Index
+    Attributes:
+        retrievers: What is joined.
+        worth: The share of each in the sum: ranking -> one value for each of its chunks, falling with the rank.
+    """
+
     retrievers: tuple[Retriever, ...]
+    worth: tuple[Callable[[Ranking], Scores], ...] = field(repr=False)
 
-    def retrieve(self, question: str, k: int) -> list[Passage]:
-        """The `k` passages with the highest sums of 1 / (60 + rank), ranks from 1."""
+    def retrieve(self, questions: Sequence[str], k: int) -> list[Ranking]:
+        """The `k` chunks with the highest sums."""
         check_k(k)
-        scores: dict[str, float] = {}
-        for retriever in self.retrievers:
-            for rank, passage in enumerate(retriever.retrieve(question, max(k, RRF_DEPTH)), start=1):
-                scores[passage.chunk.id] = scores.get(passage.chunk.id, 0.0) + 1.0 / (RRF_CONSTANT + rank)
-        positions = self.index.positions
-        return _passages(self.index.ranked({positions[chunk_id]: score for chunk_id, score in scores.items()}, k))
+        lists = [retriever.retrieve(questions, max(k, FUSION_DEPTH)) for retriever in self.retrievers]
+        return [self.fuse(rankings, k) for rankings in zip(*lists, strict=True)]
+
+    def fuse(self, rankings: Sequence[Ranking], k: int) -> Ranking:
+        """One question's rankings by each of the retrievers, joined."""
+        positions = np.concatenate([ranking.positions for ranking in rankings])
+        values = np.concatenate([worth(ranking) for worth, ranking in zip(self.worth, rankings, strict=True)])
+        found, places = np.unique(positions, return_inverse=True)
+        # Chunks come in the order of the index here, which so decides between equals.
+        return top(found, np.bincount(places, values, len(found)).astype(np.float32), k)
 
 
-def _dense(index: Index) -> Retriever:
+def reciprocal_ranks(ranking: Ranking) -> Scores:
+    """1 / (60 + rank), ranks from 1."""
+    return (1.0 / (RRF_CONSTANT + np.arange(1, len(ranking) + 1))).astype(np.float32)
+
+
+def scaled_scores(weight: float) -> Callable[[Ranking], Scores]:
+    """Scores between 0 for the weakest of a ranking and `weight` for its best (all `weight` where they are equal)."""
+
+    def worth(ranking: Ranking) -> Scores:
+        if not len(ranking):
+            return ranking.scores
+        weakest, best = ranking.scores[-1], ranking.scores[0]
+        if best == weakest:
+            return np.full_like(ranking.scores, weight)
+        return np.asarray(weight * (ranking.scores - weakest) / (best - weakest), dtype=np.float32)
+
+    return worth
+
+
+def _dense(index: Index, config: PipelineConfig) -> Retriever:
     if index.embedder is None:
-        raise RagwrightError("retriever: dense and hybrid need an embedder, but the embedder is 'none'; try wordllama.")
-    return DenseRetriever(index, index.embedder)
+        raise RagwrightError(
+            f"retriever: {config.retriever} needs an embedder, but the embedder is 'none'; try wordllama."
+        )
+    return DenseRetriever(index, index.embedder, _mask(index, config.filter))
 
 
-def _hybrid(index: Index) -> Retriever:
-    return HybridRetriever(index, (_dense(index), SparseRetriever(index)))
+def _sparse(index: Index, config: PipelineConfig) -> Retriever:
+    return SparseRetriever(index, _mask(index, config.filter))
 
 
-RETRIEVERS: dict[str, Callable[[Index], Retriever]] = {"dense": _dense, "sparse": SparseRetriever, "hybrid": _hybrid}
+def _hybrid(index: Index, config: PipelineConfig) -> Retriever:
+    return FusedRetriever((_dense(index, config), _sparse(index, config)), (reciprocal_ranks, reciprocal_ranks))
 
 
-def _passages(found: list[tuple[Chunk, float]]) -> list[Passage]:
-    return [Passage(chunk, score) for chunk, score in found]
+def _weighted(index: Index, config: PipelineConfig) -> Retriever:
+    weights = (config.dense_weight, 1.0 - config.dense_weight)
+    return FusedRetriever((_dense(index, config), _sparse(index, config)), tuple(map(scaled_scores, weights)))
+
+
+RETRIEVERS: dict[str, Callable[[Index, PipelineConfig], Retriever]] = {
+    "dense": _dense,
+    "sparse": _sparse,
+    "hybrid": _hybrid,
+    "weighted": _weighted,
+}
+
+
+def _mask(index: Index, text: str) -> Mask | None:
+    """Which chunks a filter leaves; None where it leaves all.
+
+    Raises:
+        RagwrightError: It cannot be read or leaves nothing.
+    """
+    conditions = parse_filter(text)
+    if not conditions:
+        return None
+    fitting = {name for name, document in index.documents.items() if matches(conditions, document.metadata)}
+    if not fitting:
+        keys = sorted({key for document in index.documents.values() for key in document.metadata})
+        known = f"the documents' keys are {', '.join(keys[:20])}" if keys else "the documents have no metadata"
+        raise RagwrightError(f"filter: {text!r} fits no document; {known}.")
+    return np.array([chunk.span.doc_id in fitting for chunk in index.chunks], dtype=bool)

@@ -47,12 +47,23 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """An indexed piece of a document: `text` is exactly the document's text at `span`."""
+    """An indexed piece of a document: `text` is exactly the document's text at `span`.
+
+    Attributes:
+        id: `doc_id#start-end`.
+        span: Where it lies.
+        text: The document's text there.
+        title: The document's title.
+        headings: The headings that it stands under, the highest first.
+        tokens: Length of `text` by the counting tokenizer.
+    """
 
     id: str
     span: Span
     text: str
     title: str = ""
+    headings: tuple[str, ...] = ()
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from optimize.dataset import Dataset, load_dataset, normalized_question, write_dataset
+from optimize.dataset import Dataset, load_dataset, normalized_question, require_answers, write_dataset
 from optimize.example import Example, Place
 from programs.errors import ProblemsError, RagwrightError
 from programs.types import Span
@@ -46,6 +46,15 @@ def test_data_set_is_read(tmp_path: Path) -> None:
 
 def test_question_that_cannot_be_answered_is_noticed(tmp_path: Path) -> None:
     assert load_dataset(folder(tmp_path, test=line("Three?", answers=[]))).abstains
+
+
+def test_unknown_answers_are_no_missing_ones(tmp_path: Path) -> None:
+    found = load_dataset(folder(tmp_path, test=line("Three?", answers=None) + "\n" + line("Four?", answers=None)))
+    assert found.unknown_answers == 2
+    assert not found.abstains
+    with pytest.raises(RagwrightError, match=rf"^2 questions of {tmp_path.name} have no known answers"):
+        require_answers(found)
+    require_answers(load_dataset(folder(tmp_path, test=line("Three?", answers=[]))))
 
 
 def test_problems_of_all_files_come_at_once_with_their_lines(tmp_path: Path) -> None:
@@ -138,7 +147,7 @@ def written(path: Path) -> Dataset:
     examples = {
         "train": [Example("1", "Ωhat\u2028now?", ("ja",), ((Place(Span("d", 0, 3), "Ada"),),))],
         "validation": [Example("2", "And?", ())],
-        "test": [Example("3", "Then?", ("a", "b"), group="g")],
+        "test": [Example("3", "Then?", ("a", "b"), group="g"), Example("4", "Why?", None)],
     }
     write_dataset(path, {"license": "CC0", "source": "here"}, examples, "About it.")
     found = load_dataset(path)
@@ -149,7 +158,7 @@ def written(path: Path) -> Dataset:
 def test_what_is_written_is_read_back_and_has_a_card(tmp_path: Path) -> None:
     written(tmp_path / "made")
     _, front, text = (tmp_path / "made" / "README.md").read_text(encoding="utf-8").split("---\n")
-    counts = {"train": 1, "validation": 1, "test": 1}
+    counts = {"train": 1, "validation": 1, "test": 2}
     assert yaml.safe_load(front) == {"license": "CC0", "source": "here", "counts": counts}
     assert text == "\n# made\n\nAbout it.\n"
 

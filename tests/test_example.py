@@ -51,6 +51,12 @@ def test_empty_answers_mean_that_abstaining_is_right() -> None:
     assert parse(answers=[])[0].answers == ()
 
 
+def test_answers_of_null_are_not_known_and_stay_so() -> None:
+    example, _ = parse(answers=None, evidence=place(quote="Bob"))
+    assert example.answers is None
+    assert parse_example(json.loads(json.dumps(example.as_json())), DOCUMENTS, "") == (example, [])
+
+
 def test_offsets_count_code_points_and_bring_their_quote() -> None:
     start = TEXT.index("😀")
     example, _ = parse(evidence=place(start=start, end=start + 1))
@@ -86,6 +92,9 @@ def test_quote_that_occurs_twice_needs_its_right_offset() -> None:
         ({"question": "  ", "answers": []}, "'question' must be a non-empty string, got '  '"),
         ({"question": "Who?"}, "give 'answers'"),
         ({"question": "Who?", "answers": [], "answer": "Ada"}, "give 'answers'"),
+        ({"question": "Who?", "answers": None, "answer": "Ada"}, "give 'answers'"),
+        ({"question": "Who?", "answer": None}, "'answers' must be a list of non-empty strings, got [None]"),
+        ({"question": "Who?", "answers": [None]}, "'answers' must be a list of non-empty strings, got [None]"),
         ({"question": "Who?", "answers": "Ada"}, "'answers' must be a list of non-empty strings, got 'Ada'"),
         ({"question": "Who?", "answers": ["Ada", " "]}, "'answers' must be a list of non-empty strings"),
         ({"question": "Who?", "answers": ["\ud800"]}, "'answers' must be a list of non-empty strings"),

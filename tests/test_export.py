@@ -70,7 +70,7 @@ def exported(studied: Studied, runs: Path, tmp_path: Path) -> Exporter:
     """Exports the winner, with another prompt format, program or LM where asked."""
 
     def make(config: PipelineConfig = WINNER, program: str = "rag", lm: Any = "local", **options: Any) -> Path:
-        search = open_search(runs / "indexes", studied.dataset.corpus, config)
+        search = open_search(runs, studied.dataset.corpus, config)
         built = build_program(program, search)
         demo = Demo("train-0", {"answer": "1800"})
         names = [name for name, _ in built.named_predictors()]

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from optimize.cli_data import FORMATS, data
 from optimize.dataset import SPLITS, Dataset, load_dataset
 from optimize.importing import ImportSummary, import_huggingface, import_squad
 from optimize.splits import FEW_DOCUMENTS
@@ -180,6 +182,33 @@ def test_what_is_there_is_not_touched(tmp_path: Path) -> None:
         import_squad(file, tmp_path / "out", 0)
     with pytest.raises(RagwrightError, match="already exists"):
         import_huggingface(str(file), tmp_path / "out", COLUMNS, None, None, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("squad", "no such file; a JSON file in SQuAD's format"),
+        ("huggingface", "no such file or folder"),
+        ("beir", "no such folder; one with corpus.jsonl"),
+        ("chroma-chunking", "no .md files"),
+    ],
+)
+def test_each_format_has_its_reader(tmp_path: Path, name: str, message: str) -> None:
+    result = CliRunner().invoke(
+        data, ["import", str(tmp_path / "no"), "--format", name, "--out", str(tmp_path / "out")]
+    )
+    assert isinstance(result.exception, RagwrightError)
+    assert message in str(result.exception)
+    assert name in FORMATS
+
+
+def test_help_and_error_list_all_formats(tmp_path: Path) -> None:
+    result = CliRunner().invoke(data, ["import", "no", "--format", "csv", "--out", str(tmp_path / "out")])
+    assert str(result.exception) == (
+        "--format: unknown format 'csv'; choices: squad, huggingface, beir, chroma-chunking."
+    )
+    said = " ".join(CliRunner().invoke(data, ["import", "--help"], terminal_width=120).output.split())
+    assert all(f"{name}: {source}" in said for name, source in FORMATS.items())
 
 
 def test_import_that_cannot_be_split_leaves_nothing(tmp_path: Path) -> None:

@@ -32,40 +32,58 @@ def corpus_of(count: int = 6) -> Corpus:
     return Corpus.from_documents(Document(f"doc-{n:03}.md", text, f"Title {n}") for n, text in enumerate(texts))
 
 
-def embedded() -> int:
-    return embedding.open_embedder("wordllama").texts_embedded
+def embedded(runs: Path) -> int:
+    return embedding.open_embedder("wordllama", runs.resolve() / "cache").texts_embedded
 
 
-def embedded_by(call: Callable[[], Any]) -> int:
-    before = embedded()
+def embedded_by(runs: Path, call: Callable[[], Any]) -> int:
+    before = embedded(runs)
     call()
-    return embedded() - before
+    return embedded(runs) - before
 
 
-def folder_of(root: Path, index: Index) -> Path:
-    return root / index.key
+def distinct_texts(index: Index) -> int:
+    return len({chunk.text for chunk in index.chunks})
 
 
-def test_a_search_finds_the_nearest_chunks(tmp_path: Path) -> None:
-    index = open_index(tmp_path, corpus_of(), CONFIG)
-    assert index.embedder is not None
+def everything(index: Index) -> np.ndarray:
+    return index.vectors_of(np.arange(len(index.chunks)))
+
+
+def pairs(index: Index, vectors: np.ndarray, k: int) -> list[list[tuple[int, float]]]:
+    return [list(zip(r.positions.tolist(), r.scores.tolist(), strict=True)) for r in index.nearest(vectors, k)]
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_a_search_finds_the_nearest_chunks(tmp_path: Path, served: bool) -> None:
+    index = open_index(tmp_path, corpus_of(), CONFIG, served=served)
+    assert index.embedder is not None and index.served == served
     vectors = index.embedder.embed([chunk.text for chunk in index.chunks])
-    assert index.vectors(index.chunks[::-1]) == pytest.approx(vectors[::-1], abs=1e-6)
-    question = index.embedder.embed_question("Where is the lighthouse?")
-    found = index.search(question, 3)
-    exact = sorted(((float(row @ question), -n) for n, row in enumerate(vectors)), reverse=True)[:3]
-    assert [chunk for chunk, _ in found] == [index.chunks[-n] for _, n in exact]
-    assert [score for _, score in found] == pytest.approx([score for score, _ in exact], abs=1e-5)
+    assert index.vectors_of(np.array([2, 0])) == pytest.approx(vectors[[2, 0]], abs=1e-6)
+    questions = index.embedder.embed_questions(["Where is the lighthouse?", "Which cargo?"])
+    for question, found in zip(questions, pairs(index, questions, 3), strict=True):
+        exact = sorted(((float(row @ question), -n) for n, row in enumerate(vectors)), reverse=True)[:3]
+        assert [position for position, _ in found] == [-n for _, n in exact]
+        assert [score for _, score in found] == pytest.approx([score for score, _ in exact], abs=1e-5)
 
 
-def test_the_number_of_results_is_bounded(tmp_path: Path) -> None:
-    index = open_index(tmp_path, corpus_of(), CONFIG)
-    vector = index.vectors(index.chunks[:1])[0]
-    assert len(index.search(vector, 10_000)) == len(index.chunks)
-    assert index.search(np.zeros_like(vector), 3) == []
+@pytest.mark.parametrize("served", [False, True])
+def test_the_number_of_results_is_bounded(tmp_path: Path, served: bool) -> None:
+    index = open_index(tmp_path, corpus_of(), CONFIG, served=served)
+    vectors = np.array([everything(index)[0], np.zeros(256)], dtype=np.float32)
+    found, nothing = index.nearest(vectors, 10_000)
+    assert len(found) == len(index.chunks) and len(nothing) == 0
     for k in (0, -1):
         with pytest.raises(RagwrightError, match=f"k: at least 1 result must be asked for, got {k}"):
-            index.search(vector, k)
+            index.nearest(vectors, k)
+
+
+def test_a_mask_leaves_the_others_out(tmp_path: Path) -> None:
+    for served in (False, True):
+        index = open_index(tmp_path, corpus_of(), CONFIG, served=served)
+        mask = np.arange(len(index.chunks)) % 2 == 1
+        found = index.nearest(everything(index)[:1], 100, mask)[0]
+        assert sorted(found.positions) == mask.nonzero()[0].tolist()
 
 
 def test_chunks_come_in_the_order_of_documents_with_titles(tmp_path: Path) -> None:
@@ -79,15 +97,15 @@ def test_chunks_come_in_the_order_of_documents_with_titles(tmp_path: Path) -> No
 
 def test_a_second_opening_embeds_nothing(tmp_path: Path) -> None:
     first = open_index(tmp_path, corpus_of(), CONFIG)
-    chunks, question = first.chunks, first.vectors(first.chunks[:1])[0]
-    found = first.search(question, 4)
+    chunks, question = first.chunks, everything(first)[:1]
+    found = pairs(first, question, 4)
     assert open_index(tmp_path, corpus_of(), CONFIG) is first
     del first
     gc.collect()
-    before = embedded()
+    before = embedded(tmp_path)
     again = open_index(tmp_path, corpus_of(), replace(CONFIG, retriever="hybrid", top_k=1))
-    assert again.chunks == chunks and again.search(question, 4) == found
-    assert embedded() == before
+    assert again.chunks == chunks and pairs(again, question, 4) == found
+    assert embedded(tmp_path) == before
 
 
 def test_another_process_reads_the_same_index(tmp_path: Path) -> None:
@@ -97,7 +115,7 @@ def test_another_process_reads_the_same_index(tmp_path: Path) -> None:
         from pathlib import Path
         from test_index import *
         index = open_index(Path({str(tmp_path)!r}), corpus_of(), CONFIG)
-        print(embedded(), len(index.search(index.vectors(index.chunks[:1])[0], 1000)))
+        print(embedded(Path({str(tmp_path)!r})), len(index.nearest(everything(index)[:1], 1000)[0]))
     """
     out = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
     assert out.stdout.split() == ["0", str(len(index.chunks))]
@@ -121,11 +139,11 @@ def test_what_is_shared_and_what_is_not() -> None:
 
 def test_sparse_retrieval_needs_no_vectors(tmp_path: Path) -> None:
     config = replace(CONFIG, retriever="sparse")
-    assert embedded_by(lambda: open_index(tmp_path, corpus_of(), config)) == 0
+    assert embedded_by(tmp_path, lambda: open_index(tmp_path, corpus_of(), config)) == 0
     index = open_index(tmp_path, corpus_of(), config)
-    assert index.embedder is None and not (folder_of(tmp_path, index) / "chroma.sqlite3").exists()
-    assert index.sparse.scores("anchor").any()
-    for call in (lambda: index.search(np.ones(3, np.float32), 1), lambda: index.vectors(index.chunks)):
+    assert index.embedder is None and not list(index.folder.glob("vectors-*"))
+    assert any(len(found) for found, _ in index.sparse.scores(["anchor"]))
+    for call in (lambda: index.nearest(np.ones((1, 3), np.float32), 1), lambda: everything(index)):
         with pytest.raises(RagwrightError, match="embedder: 'none' makes no vectors"):
             call()
 
@@ -133,7 +151,7 @@ def test_sparse_retrieval_needs_no_vectors(tmp_path: Path) -> None:
 @pytest.mark.parametrize("harm", ["no meta", "bad meta", "incomplete", "no chunks"])
 def test_an_incomplete_index_is_built_again(tmp_path: Path, harm: str) -> None:
     index = open_index(tmp_path, corpus_of(), CONFIG)
-    folder, chunks = folder_of(tmp_path, index), index.chunks
+    folder, chunks = index.folder, index.chunks
     meta = folder / "meta.json"
     if harm == "no meta":
         meta.unlink()
@@ -143,20 +161,31 @@ def test_an_incomplete_index_is_built_again(tmp_path: Path, harm: str) -> None:
         meta.write_text(json.dumps({"status": "building"}))
     else:
         (folder / "chunks.jsonl").unlink()
-    # Once while the old one is still in use, as after `ragwright clean` in the same process.
-    assert embedded_by(lambda: open_index(tmp_path, corpus_of(), CONFIG)) == len(chunks)
+    # While the old one is still in use, as after `ragwright clean` in the same process.
     again = open_index(tmp_path, corpus_of(), CONFIG)
     assert again is not index
-    assert len(again.search(again.vectors(chunks[:1])[0], 100)) == len(chunks)
+    assert len(again.nearest(everything(again)[:1], 100)[0]) == len(chunks)
     assert json.loads(meta.read_text())["status"] == "complete"
 
 
 def test_what_a_killed_builder_left_is_cleared(tmp_path: Path) -> None:
-    leftover = tmp_path / f".{index_key(corpus_of(), CONFIG)}.building"
-    leftover.mkdir()
-    (leftover / "chroma.sqlite3").write_text("half")
-    assert open_index(tmp_path, corpus_of(), CONFIG).chunks
-    assert not leftover.exists()
+    folder = open_index(tmp_path / "other", corpus_of(), CONFIG, served=True).folder
+    store = next(folder.glob("chroma-*")).name
+    for leftover in (f".{folder.name}.building", f"{folder.name}/.{store}.building"):
+        (tmp_path / "indexes" / leftover).mkdir(parents=True)
+        (tmp_path / "indexes" / leftover / "chroma.sqlite3").write_text("half")
+    index = open_index(tmp_path, corpus_of(), CONFIG, served=True)
+    assert len(index.nearest(everything(index)[:1], 100)[0]) == len(index.chunks)
+    assert not list((tmp_path / "indexes").rglob("*.building"))
+
+
+def test_half_a_store_is_built_again(tmp_path: Path) -> None:
+    folder = open_index(tmp_path, corpus_of(), CONFIG, served=True).folder
+    gc.collect()
+    store = next(folder.glob("chroma-*"))
+    (store / "meta.json").unlink()
+    index = open_index(tmp_path, corpus_of(), CONFIG, served=True)
+    assert len(index.nearest(everything(index)[:1], 100)[0]) == len(index.chunks)
 
 
 def test_a_failing_embedder_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,25 +195,48 @@ def test_a_failing_embedder_leaves_nothing_behind(tmp_path: Path, monkeypatch: p
     monkeypatch.setitem(embedding.EMBEDDERS, "failing", lambda: fail)
     with pytest.raises(RagwrightError, match="endpoint is down"):
         open_index(tmp_path, corpus_of(), replace(CONFIG, embedder="failing"))
-    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
+    assert not list(tmp_path.rglob("*vectors-*")) and not list(tmp_path.rglob("*.building"))
 
 
-def test_a_damaged_store_is_named(tmp_path: Path) -> None:
-    key = open_index(tmp_path, corpus_of(), CONFIG).key
+@pytest.mark.parametrize("served", [False, True])
+def test_a_damaged_index_is_named(tmp_path: Path, served: bool) -> None:
+    folder = open_index(tmp_path, corpus_of(), CONFIG, served=served).folder
     gc.collect()
-    lines = (tmp_path / key / "chunks.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / key / "chunks.jsonl").write_text("".join(lines[:-1]))
-    with pytest.raises(RagwrightError, match=f"{key}: the index has .* delete this folder"):
-        open_index(tmp_path, corpus_of(), CONFIG)
+    lines = (folder / "chunks.jsonl").read_text().splitlines(keepends=True)
+    (folder / "chunks.jsonl").write_text("".join(lines[:-1]).rstrip())
+    with pytest.raises(RagwrightError, match=f"has {len(lines)} vectors for {len(lines) - 1}.* delete"):
+        everything(open_index(tmp_path, corpus_of(), CONFIG, served=served))
+
+
+def test_vectors_that_are_no_vectors_are_named(tmp_path: Path) -> None:
+    folder = open_index(tmp_path, corpus_of(), CONFIG).folder
+    gc.collect()
+    next(folder.glob("vectors-*")).write_bytes(b"half a f")
+    with pytest.raises(RagwrightError, match=r"the vectors are damaged .* delete this file"):
+        everything(open_index(tmp_path, corpus_of(), CONFIG))
+
+
+def test_a_changed_document_embeds_only_itself(tmp_path: Path) -> None:
+    documents = list(corpus_of(8).documents)
+    open_index(tmp_path, Corpus.from_documents(documents), CONFIG)
+    changed = replace(documents[3], text="The mayor of Marrow keeps two herons.")
+    added = Document("new.md", "A bell was cast for the chapel.")
+    for now, expected in (
+        ([*documents[:3], changed, *documents[4:]], 1),
+        ([*documents, added], 1),
+        (documents[:-1], 0),
+    ):
+        corpus = Corpus.from_documents(now)
+        assert embedded_by(tmp_path, lambda corpus=corpus: open_index(tmp_path, corpus, CONFIG)) == expected
 
 
 def test_threads_that_open_at_once_build_once(tmp_path: Path) -> None:
-    size = len(open_index(tmp_path / "other", corpus_of(30), CONFIG).chunks)
-    before = embedded()
+    size = distinct_texts(open_index(tmp_path / "other", corpus_of(30), CONFIG))
+    before = embedded(tmp_path / "root")
     with ThreadPoolExecutor(6) as pool:
         opened = list(pool.map(lambda _: open_index(tmp_path / "root", corpus_of(30), CONFIG), range(6)))
     assert len({id(index) for index in opened}) == 1
-    assert embedded() - before == size
+    assert embedded(tmp_path / "root") - before == size
 
 
 def test_processes_that_open_at_once_build_once(tmp_path: Path) -> None:
@@ -193,21 +245,23 @@ def test_processes_that_open_at_once_build_once(tmp_path: Path) -> None:
         from pathlib import Path
         from test_index import *
         index = open_index(Path({str(tmp_path)!r}), corpus_of(30), CONFIG)
-        print(embedded(), len(index.search(index.vectors(index.chunks[:1])[0], 1000)))
+        print(embedded(Path({str(tmp_path)!r})), len(index.nearest(everything(index)[:1], 1000)[0]))
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     outputs = sorted(process.communicate(timeout=120)[0].split() for process in running)
-    size = outputs[0][1]
-    assert outputs == [["0", size], [size, size]]
+    index = open_index(tmp_path, corpus_of(30), CONFIG)
+    size = str(len(index.chunks))
+    assert outputs == [["0", size], [str(distinct_texts(index)), size]]
 
 
-def test_threads_search_one_index(tmp_path: Path) -> None:
-    index = open_index(tmp_path, corpus_of(60), CONFIG)
-    vectors = index.vectors(index.chunks)
-    expected = [index.search(vector, 5) for vector in vectors]
+@pytest.mark.parametrize("served", [False, True])
+def test_threads_search_one_index(tmp_path: Path, served: bool) -> None:
+    index = open_index(tmp_path, corpus_of(60), CONFIG, served=served)
+    vectors = everything(index)[:, None]
+    expected = [pairs(index, vector, 5) for vector in vectors]
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(lambda vector: index.search(vector, 5), vectors)) == expected
+        assert list(pool.map(lambda vector: pairs(index, vector, 5), vectors)) == expected
 
 
 def test_progress_is_reported(tmp_path: Path) -> None:
@@ -223,9 +277,10 @@ def test_neighbours_do_not_change_from_one_build_to_the_next(tmp_path: Path, mon
     corpus = Corpus.from_documents(Document(f"{n:03}", f"number {n}") for n in range(400))
     config = replace(CONFIG, embedder="random")
     questions = generator.standard_normal((20, 32)).astype(np.float32)
-    builds = [open_index(tmp_path / str(build), corpus, config) for build in range(2)]
-    one, other = ([[c.id for c, _ in index.search(q, 10)] for q in questions] for index in builds)
-    assert one == other
+    exact = pairs(open_index(tmp_path / "exact", corpus, config), questions, 10)
+    for build in range(2):
+        served = open_index(tmp_path / str(build), corpus, config, served=True)
+        assert [[n for n, _ in found] for found in pairs(served, questions, 10)] == [[n for n, _ in f] for f in exact]
 
 
 def test_an_index_is_shared_by_copies(tmp_path: Path) -> None:
@@ -234,12 +289,12 @@ def test_an_index_is_shared_by_copies(tmp_path: Path) -> None:
 
 
 def test_a_closed_index_is_opened_anew(tmp_path: Path) -> None:
-    index = open_index(tmp_path, corpus_of(), CONFIG)
+    index = open_index(tmp_path, corpus_of(), CONFIG, served=True)
     index.close()
     index.close()
     assert index.closed
-    again = open_index(tmp_path, corpus_of(), CONFIG)
-    assert len(again.vectors(again.chunks)) == len(index.chunks)
+    again = open_index(tmp_path, corpus_of(), CONFIG, served=True)
+    assert len(again.nearest(everything(again)[:1], 100)[0]) == len(index.chunks)
     again.close()
     shutil.rmtree(tmp_path)
 
@@ -247,7 +302,7 @@ def test_a_closed_index_is_opened_anew(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"splitter": "magic"}, "'magic' is unknown; choose one of recursive, sentence, markdown"),
+        ({"splitter": "magic"}, "'magic' is unknown; choose one of "),
         ({"embedder": "magic"}, "'magic' is unknown; choose wordllama"),
         ({"chunk_size": 0}, "chunk_size: 0"),
     ],

@@ -13,7 +13,7 @@ from rich.console import Console
 from optimize.headline import headline, score_interval
 from optimize.outcome import Outcome
 from optimize.report import render_terminal, write_report
-from optimize.report_charts import nice_ticks, pareto_front
+from optimize.report_charts import Mark, nice_ticks, pareto_front
 from tests.outcomes import NASTY, Studied
 
 
@@ -152,11 +152,9 @@ def test_what_is_not_known_is_not_zero(studied: Studied) -> None:
     assert "— ± —" in reports(studied, failed)[1]
 
 
-def test_the_front_holds_what_no_other_beats_for_less(studied: Studied) -> None:
-    one, two = studied.outcome.trials
-    cheap = replace(one, summary=replace(one.summary, context_tokens=5.0))
-    dear = replace(one, summary=replace(one.summary, context_tokens=90.0))
-    assert pareto_front([dear, two, cheap]) == [cheap, two]
+def test_the_front_holds_what_no_other_beats_for_less() -> None:
+    cheap, good, dear = (Mark(*at, "trial", "") for at in ((5.0, 0.2), (50.0, 0.4), (90.0, 0.2)))
+    assert pareto_front([dear, good, cheap]) == [cheap, good]
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,22 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import FrozenInstanceError, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from programs.config import PipelineConfig
 from programs.corpus import Corpus
 from programs.errors import RagwrightError
-from programs.reranking import RERANKERS
+from programs.ranking import Ranking
+from programs.reranking import NEEDS_LM, RERANKERS
 from programs.retrieval import RETRIEVERS
-from programs.search import Search, context_tokens, open_search
+from programs.search import Search, context_tokens, cut_off, open_search
 from programs.splitting import SPLITTERS
 from programs.tokens import count_tokens
 from programs.types import Document
@@ -29,6 +32,7 @@ CORPUS = Corpus.from_documents(
     Document(f"{number}.md", f"# Fact {number}\n\n{fact}\n\nIt is well known.") for number, fact in enumerate(FACTS)
 )
 CONFIG = PipelineConfig(chunk_size=32, retrieve_k=4, top_k=2)
+WITHOUT_LM = [name for name in RERANKERS if name not in NEEDS_LM]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +40,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("indexes")
 
 
-@pytest.mark.parametrize(("splitter", "retriever", "reranker"), product(SPLITTERS, RETRIEVERS, RERANKERS))
+@pytest.mark.parametrize(("splitter", "retriever", "reranker"), product(SPLITTERS, RETRIEVERS, WITHOUT_LM))
 def test_every_pipeline_finds_the_fact(root: Path, splitter: str, retriever: str, reranker: str) -> None:
     config = replace(CONFIG, splitter=splitter, retriever=retriever, reranker=reranker)
     search = open_search(root, CORPUS, config)
@@ -49,20 +53,33 @@ def test_the_reranker_sees_retrieve_k_and_the_reader_top_k(root: Path) -> None:
     asked: list[int] = []
 
     class Recorder:
-        def retrieve(self, question: str, k: int) -> list[Any]:
+        def retrieve(self, questions: Sequence[str], k: int) -> list[Ranking]:
             asked.append(k)
-            return real.retrieve(question, k)
+            return real.retrieve(questions, k)
 
     cases: list[tuple[dict[str, Any], int]] = [
         ({"reranker": "lexical"}, 4),
         ({}, 2),
         ({"reranker": "lexical", "retrieve_k": 1}, 2),
+        ({"cutoff": 0.1}, 4),
     ]
     for changes, expected in cases:
         search = open_search(root, CORPUS, replace(CONFIG, **changes))
         real = search.retriever
-        found = Search(search.config, search.index, Recorder(), search.reranker)("bread and anchors")
-        assert asked.pop() == expected and len(found) == 2
+        found = Search(search.config, search.index, Recorder(), search.reranker, search.expander)("bread and anchors")
+        assert asked.pop() == expected and 1 <= len(found) <= 2
+
+
+def test_a_cutoff_drops_what_is_too_weak(root: Path) -> None:
+    question = "Who is the keeper of the lighthouse?"
+    lengths = [
+        len(open_search(root, CORPUS, replace(CONFIG, retrieve_k=5, top_k=5, cutoff=cutoff))(question))
+        for cutoff in (0.0, 0.3, 0.6, 0.99)
+    ]
+    assert lengths[0] == 5 and lengths[-1] == 1 and lengths == sorted(lengths, reverse=True)
+    ranking = Ranking(np.arange(4), np.array([2.0, 1.0, 0.5, -2.0], dtype=np.float32))
+    assert cut_off(ranking, 0.7).positions.tolist() == [0, 1]
+    assert len(cut_off(Ranking.empty(), 0.5)) == 0
 
 
 def test_a_question_that_matches_nothing_finds_nothing(root: Path) -> None:
@@ -92,8 +109,10 @@ def test_searches_of_one_chunking_share_the_index(root: Path) -> None:
     ("changes", "message"),
     [
         ({"retriever": "magic"}, "retriever: 'magic' is unknown; choose one of dense, sparse, hybrid"),
-        ({"reranker": "magic"}, "reranker: 'magic' is unknown; choose one of none, lexical, mmr"),
+        ({"reranker": "magic"}, "reranker: 'magic' is unknown; choose .*none, lexical, mmr"),
         ({"top_k": 0}, "top_k: at least 1 passage"),
+        ({"expansion": "magic"}, "'magic' is unknown; choose one of none, neighbours, parent"),
+        ({"context_prefix": "magic"}, "'magic' is unknown; choose one of none, title, headings"),
         ({"embedder": "none"}, "embedder: 'none' goes only with sparse"),
         ({"embedder": "none", "retriever": "sparse", "reranker": "mmr"}, "embedder: 'none' goes only with sparse"),
     ],

@@ -86,7 +86,8 @@ def found_scale(found: PairedDifference, n: int) -> float:
     return (found.high - found.mean) / float(stats.t.ppf(0.975, n - 1)) * math.sqrt(n)
 
 
-@given(st.lists(st.integers(-20, 20).map(lambda tenths: tenths / 10), min_size=2, max_size=7))
+# Eighths, whose sums are exact: where a total is zero, rounding would decide what scipy counts as extreme.
+@given(st.lists(st.integers(-20, 20).map(lambda eighths: eighths / 8), min_size=2, max_size=7))
 def test_sign_flips_agree_with_scipy_where_all_are_tried(values: list[float]) -> None:
     data = (np.array(values),)
     expected = stats.permutation_test(data, np.sum, permutation_type="samples", n_resamples=np.inf)

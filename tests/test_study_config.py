@@ -11,7 +11,8 @@ from optimize.choices import PROMPT_FORMATS
 from optimize.study_config import Baseline, Range, Space, StudyConfig, dump_study, load_study, read_study_file
 from programs.config import PipelineConfig
 from programs.errors import ProblemsError, RagwrightError
-from programs.reranking import RERANKERS
+from programs.expansion import EXPANSIONS
+from programs.prefix import PREFIXES
 from programs.retrieval import RETRIEVERS
 from programs.splitting import SPLITTERS
 
@@ -91,7 +92,7 @@ budget: {lm_calls: 600, euros: 3}
 """,
     )
     assert found == [
-        "6: space.splitter.1: unknown splitter 'foo'; choices: recursive, sentence, markdown",
+        "6: space.splitter.1: unknown splitter 'foo'; choices: fixed, recursive, sentence, markdown, semantic, whole",
         "7: space.top_k: 0 to 8 is out of range; from 1 to 200 is possible",
         "10: space.chunk_size.1: input should be greater than or equal to 16, got 9",
         "11: sampler: input should be 'tpe' or 'random', got 'grid'",
@@ -149,7 +150,8 @@ def test_name_can_name_a_folder(tmp_path: Path, name: str) -> None:
     [
         ("splitter", SPLITTERS),
         ("retriever", RETRIEVERS),
-        ("reranker", RERANKERS),
+        ("context_prefix", PREFIXES),
+        ("expansion", EXPANSIONS),
         ("prompt_format", PROMPT_FORMATS),
     ],
 )
@@ -159,6 +161,27 @@ def test_names_come_from_the_tables(tmp_path: Path, setting: str, choices: dict[
     expected = f"unknown {setting} 'foo'; choices: {', '.join(choices)}"
     assert only_problem(tmp_path, f"space: {{{setting}: [foo]}}") == f"3: space.{setting}.0: {expected}"
     assert only_problem(tmp_path, f"baseline:\n  {setting}: foo") == f"4: baseline.{setting}: {expected}"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "expected"),
+    [
+        ("reranker", "foo", "'foo' is unknown; choose none, lexical, mmr"),
+        ("embedder", "foo", "'foo' is unknown; choose wordllama"),
+        ("filter", "foo", "'foo' is not `key OPERATOR value`"),
+        ("dense_weight", 1.5, "input should be less than or equal to 1"),
+        ("cutoff", 1.0, "input should be less than 1"),
+    ],
+)
+def test_what_a_setting_cannot_be(tmp_path: Path, setting: str, value: Any, expected: str) -> None:
+    assert only_problem(tmp_path, f"space: {{{setting}: [{value}]}}").startswith(f"3: space.{setting}.0: {expected}")
+    assert only_problem(tmp_path, f"baseline:\n  {setting}: {value}").startswith(f"4: baseline.{setting}: {expected}")
+
+
+def test_the_screen_measures_what_follows_from_passages(tmp_path: Path) -> None:
+    assert load(tmp_path, "screen: {measure: nDCG@10, configurations: 9}").screen.measure == "nDCG@10"
+    for name, expected in (("foo", "unknown measure 'foo'"), ("latency_ms", "'latency_ms' depends on more than")):
+        assert only_problem(tmp_path, f"screen: {{measure: {name}}}").startswith(f"3: screen.measure: {expected}")
 
 
 def test_prompt_formats_are_those_of_the_table() -> None:
