@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import platform
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -17,6 +20,7 @@ from numpy.typing import NDArray
 from optimize.example import Example
 from optimize.measures import Measure, Scorer
 from optimize.measures_spans import precision_omega
+from optimize.run_dir import write_whole
 from programs.config import PipelineConfig
 from programs.corpus import Corpus
 from programs.extraction import clean
@@ -29,8 +33,8 @@ from programs.search import Search, open_search
 T = TypeVar("T")
 
 _TIMED_QUESTIONS = 3
-# Of each kind so many are kept: an index is large, rankings are small.
-_KEPT, _SEARCHES_KEPT = 64, 4
+# So many rankings of all questions are kept, and searches that have so many chunks together.
+_KEPT, _CHUNKS_KEPT = 64, 150_000
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,8 @@ class RetrievalBench:
         self._scorer, self._measures = Scorer(examples, measures), tuple(measures)
         self._deepest, self._depth = deepest, max(deepest, FUSION_DEPTH)
         self._memo: OrderedDict[tuple[str, str], Any] = OrderedDict()
-        self._seconds: dict[tuple[str, str], float] = {}
+        self._searches: OrderedDict[str, Search] = OrderedDict()
+        self._seconds = _Latencies(runs / "cache" / "latencies.json")
         # With an ending of their own, so that no cache knows them.
         self._asked = [f"{question} {secrets.token_hex(2)}" for question in self.questions[:_TIMED_QUESTIONS]]
 
@@ -98,9 +103,18 @@ class RetrievalBench:
     def search(self, config: PipelineConfig) -> Search:
         """The opened search of a configuration."""
         config = config.canonical()
-        return self._once(
-            "search", config.fingerprint(), lambda: open_search(self._runs, self._corpus, config, self._progress)
-        )
+        key = config.fingerprint()
+        if key not in self._searches:
+            self._searches[key] = open_search(self._runs, self._corpus, config, self._progress)
+        self._searches.move_to_end(key)
+        while len(self._searches) > 1 and self._chunks_held() > _CHUNKS_KEPT:
+            self._searches.popitem(last=False)
+        return self._searches[key]
+
+    def _chunks_held(self) -> int:
+        """Chunks of all searches that are kept; those of one chunking are there once."""
+        held = {search.index.folder: len(search.index.chunks) for search in self._searches.values()}
+        return sum(held.values())
 
     def retrieved(self, search: Search) -> list[Ranking]:
         """What the reranker receives, for every question."""
@@ -122,7 +136,7 @@ class RetrievalBench:
         deep = self._once("reranked", key, lambda: self._rerank(search, self._deepest))
         if config.retrieve_k >= self._deepest:
             return deep
-        return [_among(ranking, found) for ranking, found in zip(deep, self.retrieved(search), strict=True)]
+        return list(_among(deep, self.retrieved(search), len(search.index.chunks)))
 
     def _retrieved(self, search: Search) -> list[Ranking]:
         return self._once("retrieved", _retrieval(search), lambda: self._retrieve(search))
@@ -163,31 +177,57 @@ class RetrievalBench:
         return seconds + self._timed("search", _reranking(search), work)
 
     def _timed(self, stage: str, key: str, work: Callable[[str], object]) -> float:
-        if (stage, key) not in self._seconds:
+        def measure() -> float:
             times = []
             for question in self._asked:
                 begun = time.perf_counter()
                 work(question)
                 times.append(time.perf_counter() - begun)
-            self._seconds[stage, key] = median(times) if times else 0.0
-        return self._seconds[stage, key]
+            return median(times) if times else 0.0
+
+        return self._seconds.of(f"{stage} {key}", measure)
 
     def _once(self, kind: str, key: str, make: Callable[[], T]) -> T:
         """What was made before under this key, or a new one; the last few of each kind are kept."""
         if (kind, key) not in self._memo:
             self._memo[kind, key] = make()
             same = [entry for entry in self._memo if entry[0] == kind]
-            if len(same) > (_SEARCHES_KEPT if kind == "search" else _KEPT):
+            if len(same) > _KEPT:
                 del self._memo[same[0]]
         self._memo.move_to_end((kind, key))
         found: T = self._memo[kind, key]
         return found
 
 
-def _among(reranked: Ranking, found: Ranking) -> Ranking:
-    """The part of a ranking that was found: equals what reranking only that would have given."""
-    kept = np.isin(reranked.positions, found.positions)
-    return Ranking(reranked.positions[kept], reranked.scores[kept])
+class _Latencies:
+    """What a step takes on this machine, measured once: a clock differs from run to run, and what is chosen with it."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._machine = f"{platform.node()} {platform.machine()} {os.cpu_count()}"
+        try:
+            self._known: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            self._known = {}
+
+    def of(self, step: str, measure: Callable[[], float]) -> float:
+        """Seconds of a step."""
+        key = f"{self._machine} {step}"
+        if key not in self._known:
+            self._known[key] = measure()
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self._file, json.dumps(self._known, indent=0) + "\n")
+        return self._known[key]
+
+
+def _among(reranked: Sequence[Ranking], found: Sequence[Ranking], chunks: int) -> Iterator[Ranking]:
+    """The part of each ranking that was found: equals what reranking only that would have given."""
+    wanted = np.zeros(chunks, dtype=bool)
+    for ranking, part in zip(reranked, found, strict=True):
+        wanted[part.positions] = True
+        kept = wanted[ranking.positions]
+        wanted[part.positions] = False
+        yield Ranking(ranking.positions[kept], ranking.scores[kept])
 
 
 def _retrieval(search: Search) -> str:

@@ -6,10 +6,12 @@ LM call. What it found is checked on training questions, which it does not look 
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,7 +148,10 @@ class Screen:
         Raises:
             RagwrightError: A part does not fit or a model fails; what was scored is kept.
         """
-        begun = time.monotonic()
+        with _uncollected():
+            return self._run(time.monotonic())
+
+    def _run(self, begun: float) -> Screened:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.points = self._points("validation", self.examples)
         baseline = self.points.score(self._baseline)
@@ -274,6 +279,21 @@ class Screen:
         base, new = points.score(self._baseline), points.score(pick.config)
         clusters = [self.groups[example.id] for example in examples]
         return Check(base, new, paired_difference(np.subtract(new.scores, base.scores).tolist(), clusters))
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without Python's cycle collector, which would walk again and again through chunks and rankings that have none.
+
+    Measured: a fifth of the time of a screen.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _new_study() -> optuna.Study:

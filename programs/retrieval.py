@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -76,12 +77,14 @@ class FusedRetriever:
     """Dense and sparse retrieval, each to a fixed depth, joined by a sum of what each thinks of a chunk.
 
     Attributes:
+        index: Holds the chunks.
         retrievers: What is joined.
         worth: The share of each in the sum: ranking -> one value for each of its chunks, falling with the rank.
     """
 
+    index: Index
     retrievers: tuple[Retriever, ...]
-    worth: tuple[Callable[[Ranking], Scores], ...] = field(repr=False)
+    worth: tuple[Callable[[Ranking], Scores], ...]
 
     def retrieve(self, questions: Sequence[str], k: int) -> list[Ranking]:
         """The `k` chunks with the highest sums."""
@@ -91,16 +94,22 @@ class FusedRetriever:
 
     def fuse(self, rankings: Sequence[Ranking], k: int) -> Ranking:
         """One question's rankings by each of the retrievers, joined."""
-        positions = np.concatenate([ranking.positions for ranking in rankings])
-        values = np.concatenate([worth(ranking) for worth, ranking in zip(self.worth, rankings, strict=True)])
-        found, places = np.unique(positions, return_inverse=True)
-        # Chunks come in the order of the index here, which so decides between equals.
-        return top(found, np.bincount(places, values, len(found)).astype(np.float32), k)
+        sums = np.zeros(len(self.index.chunks), dtype=np.float32)
+        for worth, ranking in zip(self.worth, rankings, strict=True):
+            sums[ranking.positions] += worth(ranking)
+        # In the order of the index, which so decides between equals.
+        found = np.unique(np.concatenate([ranking.positions for ranking in rankings]))
+        return top(found, sums[found], k)
 
 
 def reciprocal_ranks(ranking: Ranking) -> Scores:
     """1 / (60 + rank), ranks from 1."""
-    return (1.0 / (RRF_CONSTANT + np.arange(1, len(ranking) + 1))).astype(np.float32)
+    return _reciprocals(len(ranking))
+
+
+@lru_cache(maxsize=512)
+def _reciprocals(count: int) -> Scores:
+    return (1.0 / (RRF_CONSTANT + np.arange(1, count + 1))).astype(np.float32)
 
 
 def scaled_scores(weight: float) -> Callable[[Ranking], Scores]:
@@ -130,12 +139,12 @@ def _sparse(index: Index, config: PipelineConfig) -> Retriever:
 
 
 def _hybrid(index: Index, config: PipelineConfig) -> Retriever:
-    return FusedRetriever((_dense(index, config), _sparse(index, config)), (reciprocal_ranks, reciprocal_ranks))
+    return FusedRetriever(index, (_dense(index, config), _sparse(index, config)), (reciprocal_ranks, reciprocal_ranks))
 
 
 def _weighted(index: Index, config: PipelineConfig) -> Retriever:
     weights = (config.dense_weight, 1.0 - config.dense_weight)
-    return FusedRetriever((_dense(index, config), _sparse(index, config)), tuple(map(scaled_scores, weights)))
+    return FusedRetriever(index, (_dense(index, config), _sparse(index, config)), tuple(map(scaled_scores, weights)))
 
 
 RETRIEVERS: dict[str, Callable[[Index, PipelineConfig], Retriever]] = {
