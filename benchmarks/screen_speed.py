@@ -132,8 +132,10 @@ def embed(work: Path) -> dict[str, Any]:
 
     _, dataset = check_retrieval(work / "study.yaml")
     chunks, _, _ = make_chunks(dataset.corpus, PipelineConfig(chunk_size=128))
+    embedder = open_embedder("wordllama")
+    embedder.embed(["loads the model"])
     begun = time.perf_counter()
-    open_embedder("wordllama").embed([chunk.text for chunk in chunks])
+    embedder.embed([chunk.text for chunk in chunks])
     return said(chunks=len(chunks), embedding_s=round(time.perf_counter() - begun, 2))
 
 
@@ -150,7 +152,9 @@ def by_hand(work: Path) -> dict[str, Any]:
     _, dataset = check_retrieval(work / "study.yaml")
     folder = next((work / "runs" / "screens").iterdir())
     lines = (folder / "validation.jsonl").read_text().splitlines()
-    configs = [PipelineConfig.from_params(json.loads(line)["config"]) for line in lines]
+    configurations = json.loads((work / "study.yaml").read_text())["screen"]["configurations"]
+    # The baseline and the screen's own; behind them are those that tell what each setting is worth.
+    configs = [PipelineConfig.from_params(json.loads(line)["config"]) for line in lines[: configurations + 1]]
     embedder = open_embedder("wordllama")
     recalls = []
     for config in configs:
@@ -176,7 +180,9 @@ def searcher(texts: Sequence[str], config: Any, embed: Callable[[list[str]], Any
 
     client = chromadb.EphemeralClient(Settings(anonymized_telemetry=False, allow_reset=True))
     client.reset()
-    collection = client.create_collection("c", configuration={"hnsw": {"space": "cosine"}}, embedding_function=None)
+    collection = client.create_collection(
+        "chunks", configuration={"hnsw": {"space": "cosine"}}, embedding_function=None
+    )
     needs = config.retriever != "sparse"
     for start in range(0, len(texts) if needs else 0, 1000):
         part = texts[start : start + 1000]

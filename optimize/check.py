@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from optimize.budget import Allocation, allocate
 from optimize.compile import check_optimizer
 from optimize.dataset import Dataset, load_dataset, require_answers
-from optimize.search_space import largest_context
+from optimize.search_space import largest_context, widening
 from optimize.study_config import StudyConfig, StudyFile, read_study_file
 from programs.errors import Problem, ProblemsError, RagwrightError
 
@@ -90,6 +90,10 @@ def check_retrieval(
     return change(study.model_copy(update={"dataset": str(dataset.path)})), dataset
 
 
+def _baseline_context(study: StudyConfig) -> int:
+    return study.baseline.chunk_size * study.baseline.top_k * widening(study.baseline.expansion)
+
+
 def _allocate(study: StudyConfig, dataset: Dataset) -> Allocation:
     from optimize.identity import calls_per_question
 
@@ -152,7 +156,7 @@ class _Findings:
         """The passages alone must leave room in the LM's context; demos come on top and are checked by the LM."""
         if spec.context_length is None:
             return
-        most = max(largest_context(study.space), study.baseline.chunk_size * study.baseline.top_k)
+        most = max(largest_context(study.space), _baseline_context(study))
         if most + PROMPT_ROOM > spec.context_length:
             message = f"chunk_size x top_k reaches {most} tokens, and the LM's context holds {spec.context_length}"
             self.problems.append(Problem(self.source.place("space"), message, "take smaller chunks or a smaller top_k"))

@@ -189,6 +189,7 @@ def _manifest(outcome: Outcome, winner: Entry, dataset: Dataset, spec: LMSpec) -
         "result": headline(outcome).sentence,
         "difference": asdict(outcome.difference) if outcome.difference is not None else None,
         "test_openings": outcome.test_openings,
+        "served_agreement": outcome.served_agreement,
         "scores": _scores(outcome, winner),
         "warnings": list(outcome.warnings),
     }

@@ -168,6 +168,8 @@ class Outcome:
         test_winner: The winner on the test examples; None before.
         difference: Winner minus baseline on the same test questions.
         verdict: In words.
+        served_agreement: Share of what the search that was measured finds that the search in use finds, too, in [0, 1];
+            None where they are the same.
         test_openings: How often the test split of this state of the data has been opened, this time included.
         spent: What it cost.
         warnings: What a reader of the numbers must know.
@@ -190,6 +192,7 @@ class Outcome:
     test_winner: Entry | None = None
     difference: PairedDifference | None = None
     verdict: Verdict | None = None
+    served_agreement: float | None = None
     test_openings: int = 0
     warnings: tuple[str, ...] = ()
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from optimize.study_config import Range, Space, StudyConfig
 from programs.config import PipelineConfig
+from programs.expansion import PARENT_CHUNKS
 
 if TYPE_CHECKING:
     import optuna
@@ -76,8 +77,13 @@ def space_size(study: StudyConfig, candidates: int) -> int:
 
 
 def largest_context(space: Space) -> int:
-    """Most tokens of passages that any point of the space hands to the LM."""
-    return _largest(space.chunk_size) * _largest(space.top_k)
+    """Most tokens of passages that any point of the space hands to the LM; with `whole` documents more is possible."""
+    return _largest(space.chunk_size) * _largest(space.top_k) * max(map(widening, space.expansion))
+
+
+def widening(expansion: str) -> int:
+    """How many chunk sizes a widened passage has at most, where its parts do not jut out."""
+    return {"none": 1, "neighbours": 3, "parent": PARENT_CHUNKS}[expansion]
 
 
 def mean_context(space: Space) -> float:

@@ -21,12 +21,14 @@ from optimize.screen import Screen
 from optimize.screen_report import write_screen
 from optimize.search import search
 from optimize.search_space import mean_context, space_size
+from optimize.served import AGREES, COMPARED, agreement
 from optimize.statistics import judge, paired_difference
 from optimize.study_config import StudyConfig, dump_study
 from optimize.workbench import Clock, Workbench
 from programs.config import PipelineConfig
 from programs.lm import LMSpec, describe_endpoint, open_lm
 from programs.response_cache import ResponseCache
+from programs.search import open_search
 
 
 class Listener(Protocol):
@@ -107,6 +109,9 @@ class Study:
         outcome = self._outcome(baseline, trials)
         if self.phases.verdict and trials:
             outcome = self._verdict(outcome, candidates)
+        if outcome.winner is not None:
+            served = self._served(outcome.winner.config)
+            outcome = replace(outcome, served_agreement=served, warnings=tuple(dict.fromkeys(self.warnings)))
         self.run.write_json("outcome.json", outcome.as_json())
         return outcome
 
@@ -267,6 +272,17 @@ class Study:
         confirm = len(part.confirm) * (slow + part.finalists * usual)
         verdict = confirm + len(part.test) * (slow + usual) if self.phases.verdict else 0.0
         return len(part.search) * usual + verdict
+
+    def _served(self, config: PipelineConfig) -> float | None:
+        """How well the approximate search that the export will use agrees with the exact one; None for words alone."""
+        if not config.needs_vectors:
+            return None
+        served = open_search(self.runs, self.dataset.corpus, config, served=True, summarizer=self.bench.summarizer)
+        questions = [example.question for example in self.dataset.validation[:COMPARED]]
+        found = agreement(self.bench.search(config), served, questions)
+        if found < AGREES:
+            self._warn(f"search in use finds {found:.1%} of what was found here: its index is approximate.")
+        return found
 
     def _verdict(self, outcome: Outcome, candidates: dict[str, Candidate]) -> Outcome:
         self.budget.reserved = 0
