@@ -9,6 +9,7 @@ from optimize.study_config import StudyConfig
 from programs.catalogue import build_program, source_identity
 from programs.config import fingerprint
 from programs.lm import LMSpec
+from programs.reranking import NEEDS_LM
 
 
 def study_fingerprint(study: StudyConfig, dataset: Dataset, spec: LMSpec, parts: Mapping[str, bool]) -> str:
@@ -22,6 +23,7 @@ def study_fingerprint(study: StudyConfig, dataset: Dataset, spec: LMSpec, parts:
 
 
 def calls_per_question(study: StudyConfig, dataset: Dataset) -> int:
-    """LM calls that one answer takes, taken as one for every predictor of the program."""
+    """LM calls of one answer at most: one for every predictor of the program, and one for a reranker that asks."""
     program = build_program(study.program, lambda _: (), abstain=dataset.abstains)
-    return max(1, len(program.predictors()))
+    rerankers = {*study.space.reranker, study.baseline.reranker}
+    return max(1, len(program.predictors())) + bool(rerankers & NEEDS_LM)

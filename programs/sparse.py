@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -33,6 +36,7 @@ class SparseIndex:
         self._vocabulary: Mapping[str, int] = {} if bm25 is None else bm25.vocab_dict
         # One stretch for each term: the chunks that have it.
         self._starts: NDArray[np.int64] = np.zeros(1, np.int64) if bm25 is None else bm25.scores["indptr"]
+        self._last: _Asked | None = None
 
     @classmethod
     def build(cls, chunks: Sequence[Sequence[int] | NDArray[np.int32]], vocabulary: Mapping[str, int]) -> Self:
@@ -67,23 +71,28 @@ class SparseIndex:
 
     def scores(self, questions: Sequence[str]) -> Iterator[tuple[Positions, Scores]]:
         """For each question the chunks that share a term with it, in their order, and their scores, above 0."""
-        return self._products(questions, self._weights, counted=True)
+        for asked in self._asked(questions):
+            yield from _rows(asked.counts @ self._weights)
 
     def shares(self, questions: Sequence[str]) -> Iterator[tuple[Positions, Scores]]:
         """As `scores`, but which share of the question's distinct terms a chunk has, rare ones counting more; to 1.
 
         A term weighs its inverse document frequency; one that occurs nowhere weighs the most.
         """
-        found = self._products(questions, self._presence, counted=False)
-        for question, (positions, weights) in zip(questions, found, strict=True):
-            total = sum(map(self.idf, dict.fromkeys(question_terms(question))))
-            yield positions, (weights / np.float32(total or 1.0)).astype(np.float32)
+        for asked in self._asked(questions):
+            totals = asked.terms @ self._idf + asked.unknown * _idf(0, self._size)
+            for total, (positions, weights) in zip(totals, _rows(asked.terms @ self._presence), strict=True):
+                yield positions, (weights / np.float32(total or 1.0)).astype(np.float32)
 
     def idf(self, term: str) -> float:
         """Inverse document frequency of a term, above 0; highest for a term that occurs nowhere."""
         number = self._vocabulary.get(term)
-        frequency = 0 if number is None else int(self._starts[number + 1] - self._starts[number])
-        return float(np.log1p((self._size - frequency + 0.5) / (frequency + 0.5)))
+        return float(_idf(0, self._size) if number is None else self._idf[number])
+
+    @cached_property
+    def _idf(self) -> NDArray[np.float64]:
+        """Of every term, by its number."""
+        return np.asarray(_idf(np.diff(self._starts), self._size))
 
     @cached_property
     def _weights(self) -> csr_matrix:
@@ -93,9 +102,7 @@ class SparseIndex:
     @cached_property
     def _presence(self) -> csr_matrix:
         """Terms x chunks: the inverse document frequency of the terms that a chunk has."""
-        frequencies = np.diff(self._starts)
-        idf = np.log1p((self._size - frequencies + 0.5) / (frequencies + 0.5))
-        return self._matrix(np.repeat(idf, frequencies).astype(np.float32))
+        return self._matrix(np.repeat(self._idf, np.diff(self._starts)).astype(np.float32))
 
     def _matrix(self, values: NDArray[np.float32]) -> csr_matrix:
         from scipy.sparse import csr_matrix
@@ -103,31 +110,55 @@ class SparseIndex:
         chunks = np.empty(0, np.int32) if self._bm25 is None else self._bm25.scores["indices"]
         return csr_matrix((values, chunks, self._starts), (len(self._starts) - 1, self._size))
 
-    def _products(
-        self, questions: Sequence[str], matrix: csr_matrix, *, counted: bool
-    ) -> Iterator[tuple[Positions, Scores]]:
-        """Of each question with every chunk that shares a term; sums run in the order of the question's terms."""
+    def _asked(self, questions: Sequence[str]) -> Iterator[_Asked]:
+        """The questions as numbers, some at a time; a screen asks the same ones again and again."""
         for start in range(0, len(questions), _AT_ONCE):
-            part = questions[start : start + _AT_ONCE]
-            product = self._asked(part, counted) @ matrix
-            product.sort_indices()
-            positions, values, starts = product.indices.astype(np.intp), product.data, product.indptr.tolist()
-            for row in range(len(part)):
-                yield positions[starts[row] : starts[row + 1]], values[starts[row] : starts[row + 1]]
+            part = tuple(questions[start : start + _AT_ONCE])
+            asked = self._last
+            if asked is None or asked.questions != part:
+                asked = self._last = _Asked.read(part, self._vocabulary, len(self._starts) - 1)
+            yield asked
 
-    def _asked(self, questions: Sequence[str], counted: bool) -> csr_matrix:
-        """Questions x terms: how often a term is asked for, or that it is."""
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """Questions as terms.
+
+    Attributes:
+        questions: As asked.
+        counts: Questions x terms: how often a term is asked for.
+        terms: The same, but that it is.
+        unknown: How many other distinct terms each question has.
+    """
+
+    questions: tuple[str, ...]
+    counts: csr_matrix
+    terms: csr_matrix
+    unknown: NDArray[np.int64]
+
+    @classmethod
+    def read(cls, questions: tuple[str, ...], vocabulary: Mapping[str, int], size: int) -> Self:
+        """Number the terms of the questions, in the order of their words, in a vocabulary of `size`."""
         from scipy.sparse import csr_matrix
 
-        rows: list[dict[int, float]] = []
-        for question in questions:
-            counts: dict[int, float] = {}
-            for term in question_terms(question):
-                number = self._vocabulary.get(term)
-                if number is not None:
-                    counts[number] = counts.get(number, 0.0) + 1.0 if counted else 1.0
-            rows.append(counts)
-        starts = np.cumsum([0, *map(len, rows)])
-        numbers = np.fromiter((number for row in rows for number in row), dtype=np.int64, count=starts[-1])
-        values = np.fromiter((value for row in rows for value in row.values()), dtype=np.float32, count=starts[-1])
-        return csr_matrix((values, numbers, starts), (len(rows), len(self._starts) - 1))
+        counted = [Counter(question_terms(question)) for question in questions]
+        known = [[(vocabulary[term], n) for term, n in counts.items() if term in vocabulary] for counts in counted]
+        starts = np.cumsum([0, *map(len, known)])
+        table = np.array([pair for row in known for pair in row], dtype=np.int64).reshape(-1, 2)
+        shape = (len(questions), size)
+        counts = csr_matrix((table[:, 1].astype(np.float32), table[:, 0], starts), shape)
+        terms = csr_matrix((np.ones(len(table), dtype=np.float32), table[:, 0], starts), shape)
+        unknown = np.array([len(all_) - len(row) for all_, row in zip(counted, known, strict=True)], dtype=np.int64)
+        return cls(questions, counts, terms, unknown)
+
+
+def _rows(product: csr_matrix) -> Iterator[tuple[Positions, Scores]]:
+    """Of each question the chunks that it has something in common with, in their order."""
+    product.sort_indices()
+    positions, values, starts = product.indices.astype(np.intp), product.data, product.indptr.tolist()
+    for first, last in pairwise(starts):
+        yield positions[first:last], values[first:last]
+
+
+def _idf(frequency: Any, size: int) -> Any:
+    return np.log1p((size - frequency + 0.5) / (frequency + 0.5))

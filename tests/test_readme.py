@@ -19,10 +19,11 @@ from tests.villages import read_villages
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+RETRIEVAL = (ROOT / "docs" / "retrieval.md").read_text(encoding="utf-8")
 
 
-def commands() -> list[str]:
-    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+def commands(page: str = README) -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     return [line for block in blocks for line in block.splitlines() if line.strip()]
 
 
@@ -64,14 +65,32 @@ def test_quickstart(
         assert promised in out
 
 
-def test_your_own_documents(
-    villages: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, runs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def own_documents(villages: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A working directory with documents and questions where the pages say they are."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "path" / "to").mkdir(parents=True)
     (tmp_path / "path" / "to" / "documents").symlink_to(villages / "corpus")
     parts = [(villages / f"{split}.jsonl").read_text(encoding="utf-8") for split in ("train", "validation", "test")]
     (tmp_path / "questions.jsonl").write_text("".join(parts), encoding="utf-8")
+    return tmp_path
+
+
+def test_choosing_retrieval(
+    own_documents: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert [shlex.split(command)[3] for command in commands(RETRIEVAL)] == ["screen", "screen", "data"]
+    run(commands()[2], monkeypatch)
+    for command in commands(RETRIEVAL):
+        run(command, monkeypatch)
+    out = capsys.readouterr().out
+    for promised in ("The front", "no LM call", "screen.html", "lost by"):
+        assert promised in out
+
+
+def test_your_own_documents(
+    own_documents: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
 
     def read(body: dict[str, object]) -> str:
         return "two years" if "warranty" in str(body) else read_villages(body)
