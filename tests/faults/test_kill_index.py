@@ -50,16 +50,16 @@ def assert_whole(index: Index) -> None:
     assert not list(index.folder.parent.rglob("*.building"))
 
 
-@pytest.mark.parametrize("part", ["vectors-*", "chroma-*"])
+@pytest.mark.parametrize("part", [".*.building", "*/.chroma-*.building"], ids=["chunks", "store"])
 def test_what_a_killed_builder_left_is_not_used(tmp_path: Path, part: str) -> None:
     process = builder(tmp_path)
     begun = time.monotonic()
-    while not list((tmp_path / "indexes").glob(f"*/.{part}")):
+    while not list((tmp_path / "indexes").glob(part)):
         assert process.poll() is None and time.monotonic() - begun < 60, "the builder never came to this part"
         time.sleep(0.001)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert list((tmp_path / "indexes").glob(f"*/.{part}")), "it was killed while it built"
+    assert list((tmp_path / "indexes").glob(part)), "it was killed while it built"
     assert_whole(open_index(tmp_path, corpus(), CONFIG, served=True))
 
 
