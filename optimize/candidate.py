@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -51,21 +51,25 @@ class Candidate:
         prompts: Predictor name -> its prompt.
         optimizer: What made it.
         params: The optimizer's parameters.
-        parent: Id of the candidate it was made from, or empty.
-        calls: LM calls that making it took.
+        parents: Ids of the candidates it was made from; none for one that was made from the bare program.
+        calls: Role (`task`, `reflection`) -> LM calls since the optimizer's candidate before it.
     """
 
     prompts: Mapping[str, PredictorPrompt]
     optimizer: str = BARE
     params: Mapping[str, Any] | None = None
-    parent: str = ""
-    calls: int = 0
+    parents: tuple[str, ...] = ()
+    calls: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def content(self) -> str:
+        """Eight digits of what the prompts hold: equal prompts, equal digits."""
+        return fingerprint({name: asdict(prompt) for name, prompt in self.prompts.items()})[:8]
 
     @property
     def id(self) -> str:
-        """The optimizer's name and eight digits of what the prompts hold: equal prompts, equal digits."""
-        content = {name: asdict(prompt) for name, prompt in self.prompts.items()}
-        return f"{self.optimizer}-{fingerprint(content)[:8]}"
+        """The optimizer's name and the digits of the content."""
+        return f"{self.optimizer}-{self.content}"
 
     @property
     def demo_count(self) -> int:
@@ -83,7 +87,7 @@ class Candidate:
             name: PredictorPrompt(prompt["instructions"], tuple(Demo(**demo) for demo in prompt["demos"]))
             for name, prompt in content["prompts"].items()
         }
-        return cls(prompts, content["optimizer"], content["params"], content["parent"], content["calls"])
+        return cls(prompts, content["optimizer"], content["params"], tuple(content["parents"]), content["calls"])
 
     def save(self, folder: Path) -> None:
         """Write it as `<id>.json`."""
@@ -96,33 +100,35 @@ def read_candidate(
     examples: Mapping[str, Example],
     optimizer: str = BARE,
     params: Mapping[str, Any] | None = None,
-    parent: str = "",
-    calls: int = 0,
+    parents: tuple[str, ...] = (),
+    calls: Mapping[str, int] | None = None,
 ) -> Candidate:
-    """Take the prompts out of a program.
+    """Take the prompts out of a program, with the demos that can be traced back to an example.
 
     Args:
         program: A compiled (or bare) program.
         examples: Training examples by question: the way back from a DSPy demo to its example.
         optimizer: What compiled it.
         params: With what.
-        parent: From which candidate.
-        calls: At what price, in LM calls.
+        parents: From which candidates.
+        calls: At what price, in LM calls by role.
     """
     prompts = {
         name: PredictorPrompt(predictor.signature.instructions, _read_demos(predictor, examples))
         for name, predictor in program.named_predictors()
     }
-    return Candidate(prompts, optimizer, params, parent, calls)
+    return Candidate(prompts, optimizer, params, parents, dict(calls or {}))
 
 
 def _read_demos(predictor: dspy.Predict, examples: Mapping[str, Example]) -> tuple[Demo, ...]:
-    fields = predictor.signature.output_fields
+    """A labeled demo knows some outputs only (no `reasoning`), and no demo without any output says anything."""
     demos = []
     for demo in predictor.demos:
-        outputs = {name: str(demo[name]) for name in fields if demo.get(name) is not None}
-        if len(outputs) == len(fields):
-            demos.append(Demo(examples[demo["question"]].id, outputs))
+        outputs = {name: str(demo[name]) for name in predictor.signature.output_fields if demo.get(name) is not None}
+        # A program of a person's own may ask its predictors something else than the question.
+        example = examples.get(str(demo.get("question")))
+        if outputs and example is not None:
+            demos.append(Demo(example.id, outputs))
     return tuple(demos)
 
 

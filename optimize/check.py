@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from optimize.budget import Allocation, allocate
-from optimize.compile import check_optimizer
+from optimize.compiling.table import check_optimizer
 from optimize.dataset import Dataset, load_dataset, require_answers
 from optimize.search_space import largest_context, widening
 from optimize.study_config import StudyConfig, StudyFile, read_study_file
@@ -32,12 +33,16 @@ class Checked:
         dataset: Its data.
         spec: Its task LM.
         allocation: Which examples each phase will use.
+        reflection: The LM that writes instructions; None: the task LM.
+        judge: The LM that judges; None where none is named.
     """
 
     study: StudyConfig
     dataset: Dataset
     spec: LMSpec
     allocation: Allocation
+    reflection: LMSpec | None = None
+    judge: LMSpec | None = None
 
 
 def check_study(file: Path, change: Callable[[StudyConfig], StudyConfig] = lambda study: study) -> Checked:
@@ -54,10 +59,13 @@ def check_study(file: Path, change: Callable[[StudyConfig], StudyConfig] = lambd
     source = read_study_file(file)
     found = _Findings(source)
     study = found.attempt(source.validate)
-    spec = found.lm()
-    found.program_and_metric()
-    found.optimizers()
-    dataset = found.dataset(needs_answers=True)
+    spec, reflection, judge = found.lm("lm", "local"), found.lm("reflection_lm"), found.lm("judge_lm")
+    found.program()
+    dataset = found.dataset(needs_answers=False)
+    found.metrics(dataset)
+    found.optimizers(dataset, reflection)
+    found.sampler()
+    found.repeats(spec)
     if study is not None and spec is not None:
         found.context_fits(study, spec)
     if study is None or spec is None or dataset is None or found.problems:
@@ -66,7 +74,7 @@ def check_study(file: Path, change: Callable[[StudyConfig], StudyConfig] = lambd
     allocation = found.attempt(lambda: _allocate(study, dataset), "budget", "lm_calls")
     if allocation is None:
         raise ProblemsError(found.problems)
-    return Checked(study, dataset, spec, allocation)
+    return Checked(study, dataset, spec, allocation, reflection, judge)
 
 
 def check_retrieval(
@@ -121,27 +129,58 @@ class _Findings:
     def raw(self, key: str, default: Any) -> Any:
         return self.source.content.get(key, default)
 
-    def lm(self) -> LMSpec | None:
+    def lm(self, key: str, default: str | None = None) -> LMSpec | None:
         from programs.lm import parse_lm
 
-        return self.attempt(lambda: parse_lm(self.raw("lm", "local")), "lm")
+        named = self.raw(key, default)
+        return None if named is None else self.attempt(lambda: parse_lm(named), key)
 
-    def program_and_metric(self) -> None:
-        from optimize.metrics import load_metric
+    def metrics(self, dataset: Dataset | None) -> None:
+        """The metric and the guards can be scored with what there is."""
+        from optimize.metrics import check_metrics
+
+        judge_named = self.raw("judge_lm", None) is not None
+        metric, guards = self.raw("metric", "token_f1"), self.raw("guards", None) or {}
+        for key, spec in [("metric", metric), *(("guards", name) for name in guards if isinstance(guards, dict))]:
+            if isinstance(spec, str | dict):
+
+                def place(name: str, key: str = key, spec: Any = spec) -> str:
+                    return (
+                        self.source.place(key, name)
+                        if key == "guards" or isinstance(spec, dict)
+                        else self.source.place(key)
+                    )
+
+                self.problems += check_metrics(spec, dataset, judge_named, place)
+
+    def sampler(self) -> None:
+        from optimize.search_space import whole_sampler
+
+        if self.raw("sampler", "tpe") == "gp":
+            self.attempt(lambda: whole_sampler("gp", 0, 0), "sampler")
+
+    def repeats(self, spec: LMSpec | None) -> None:
+        repeats = self.raw("repeats", 1)
+        if spec is not None and spec.temperature == 0 and isinstance(repeats, int) and repeats > 1:
+            message = "at temperature 0 every repeat is the same answer"
+            mend = "set lm.temperature above 0, or repeats: 1"
+            self.problems.append(Problem(self.source.place("repeats"), message, mend))
+
+    def program(self) -> None:
         from programs.catalogue import PROGRAMS, load_object
 
         program = str(self.raw("program", "rag"))
-        self.attempt(lambda: load_metric(str(self.raw("metric", "token_f1"))), "metric")
         if program not in PROGRAMS:
             what = f"{program!r} is neither one of {', '.join(PROGRAMS)} nor module:factory"
             self.attempt(lambda: load_object(program, what), "program")
 
-    def optimizers(self) -> None:
+    def optimizers(self, dataset: Dataset | None, reflection: LMSpec | None) -> None:
         named = self.raw("optimizers", [])
+        train = None if dataset is None else sum(example.answers is not None for example in dataset.train)
         for position, name in enumerate(named if isinstance(named, list | dict) else []):
             params = (named[name] or {}) if isinstance(named, dict) else {}
             key = name if isinstance(named, dict) else position
-            self.attempt(lambda name=name, params=params: check_optimizer(name, params), "optimizers", key)  # type: ignore[misc]
+            self.attempt(partial(check_optimizer, name, params, train, reflection), "optimizers", key)
 
     def dataset(self, *, needs_answers: bool) -> Dataset | None:
         folder = self.raw("dataset", None)

@@ -38,7 +38,7 @@ StudyArg = Annotated[Path, typer.Argument(help="A study file.", metavar="STUDY")
 RunArg = Annotated[str | None, typer.Argument(help="A study's folder or the beginning of its name; the last one.")]
 Runs = Annotated[Path, typer.Option(help="Where everything is kept.", envvar="RAGWRIGHT_RUNS")]
 Seed = Annotated[int | None, typer.Option(help="Instead of the study's seed.")]
-Calls = Annotated[int | None, typer.Option("--lm-calls", help="Instead of budget.lm_calls.", min=10)]
+Calls = Annotated[int | None, typer.Option("--lm-calls", help="Instead of budget.lm_calls.", min=1)]
 Minutes = Annotated[float | None, typer.Option(help="Instead of budget.minutes.", min=0.1)]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
 Tracking = Annotated[str | None, typer.Option(help="An MLflow tracking URI; default: a database in the runs folder.")]

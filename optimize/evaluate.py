@@ -3,117 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 from optimize.example import Example
 from optimize.measures import measure_retrieval
-from optimize.metrics import Metric
-from optimize.statistics import mean_and_stderr
+from optimize.metric import Metric, Score
+from optimize.rows import FAILURE_LIMIT as FAILURE_LIMIT
+from optimize.rows import Evaluation as Evaluation
+from optimize.rows import Row as Row
+from optimize.rows import money
 from programs.errors import BudgetExhaustedError, EndpointError
-from programs.metering import collect_calls
+from programs.metering import CallRecord, collect_calls
 from programs.tokens import count_tokens
-from programs.types import Span
 
 if TYPE_CHECKING:
     import dspy
 
-FAILURE_LIMIT = 0.05
-"""Above this share of failures an evaluation is invalid: its mean is over the questions that happened to work."""
+    from optimize.ending import Ending
 
+T = TypeVar("T")
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What happened to one example.
-
-    Attributes:
-        example_id: Which one.
-        score: The metric's value in [0, 1]; None where the call failed, which is not a zero.
-        answer: The program's answer; None where it failed.
-        spans: Where the passages shown to the LM lie, best first.
-        measures: Retrieval measures; empty where the example has no evidence.
-        context_tokens: Tokens of all passages, by the counting tokenizer.
-        prompt_tokens: Tokens that the LM read, over all calls of this example, as recorded the first time.
-        completion_tokens: Tokens that the LM wrote.
-        calls: LM calls, answered from the cache or not.
-        paid_calls: LM calls that were really made.
-        usd: Money, where every price is known.
-        latency_s: Seconds spent waiting for the LM, as recorded the first time.
-        error: What went wrong, on one line, or None.
-    """
-
-    example_id: str
-    score: float | None
-    answer: str | None
-    spans: tuple[Span, ...] = ()
-    measures: Mapping[str, float] = field(default_factory=dict)
-    context_tokens: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    calls: int = 0
-    paid_calls: int = 0
-    usd: float | None = None
-    latency_s: float = 0.0
-    error: str | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """A JSON-serializable dictionary that `from_json` reads back."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, line: Mapping[str, Any]) -> Self:
-        """Read a row back."""
-        return cls(**{**line, "spans": tuple(Span(**span) for span in line["spans"])})
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The rows of one program over some examples, in the order of the examples."""
-
-    rows: tuple[Row, ...]
-
-    @property
-    def scores(self) -> dict[str, float]:
-        """Example id -> score, without the failures."""
-        return {row.example_id: row.score for row in self.rows if row.score is not None}
-
-    @property
-    def failures(self) -> int:
-        """Examples without a score."""
-        return len(self.rows) - len(self.scores)
-
-    @property
-    def empty_answers(self) -> int:
-        """Examples answered with nothing."""
-        return sum(row.answer is not None and not row.answer.strip() for row in self.rows)
-
-    @property
-    def valid(self) -> bool:
-        """Whether few enough failed for the mean to speak for all."""
-        return bool(self.rows) and self.failures <= FAILURE_LIMIT * len(self.rows)
-
-    def mean(self, clusters: Mapping[str, Hashable] | None = None) -> tuple[float, float]:
-        """Mean score and its standard error over the scored examples; NaN where nothing is known."""
-        scores = self.scores
-        return mean_and_stderr(list(scores.values()), [clusters[i] for i in scores] if clusters else None)
-
-    def total(self, name: str) -> float:
-        """Sum of a numeric attribute over all rows."""
-        return sum(getattr(row, name) for row in self.rows)
-
-    @property
-    def usd(self) -> float | None:
-        """Money in all; None where some price is not known."""
-        return None if any(row.usd is None for row in self.rows) else sum(row.usd or 0.0 for row in self.rows)
-
-    def measure_means(self) -> dict[str, float]:
-        """Mean of each retrieval measure over the rows that have it."""
-        names = dict.fromkeys(name for row in self.rows for name in row.measures)
-        values = {name: [row.measures[name] for row in self.rows if name in row.measures] for name in names}
-        return {name: math.fsum(found) / len(found) for name, found in values.items()}
+ROLLOUTS_APART = 1_000_000
+"""Distance of the rollout numbers of two repeats: programs such as `dspy.BestOfN` count on from what they find."""
 
 
 OnRow = Callable[[Row], None]
@@ -125,10 +41,16 @@ def evaluate(
     metric: Metric,
     threads: int,
     on_row: OnRow | None = None,
+    also: Sequence[Metric] = (),
+    repeats: int = 1,
 ) -> Evaluation:
     """Run `program` on every example, several at a time.
 
     The DSPy settings of the caller's context (LM, adapter) hold in the threads too.
+
+    A further metric that fails on an example takes nothing from its score: else the study's own comparison would lose
+    questions to the hiccups of a judge that only guards. The value is missing then, and counted in `also_errors`. Where
+    the example itself failed, further metrics are not asked.
 
     Args:
         program: Takes `question=`; its prediction has an `answer` and, for the measures, `passages`.
@@ -136,14 +58,26 @@ def evaluate(
         metric: Scores a prediction; what it raises is the example's failure.
         threads: Examples in flight at the same time.
         on_row: Called in this thread with each row, in order.
+        also: Further metrics, with names of their own.
+        repeats: How often each example is answered. The score is the mean, and one failure fails the example. Above
+            temperature 0 each repeat is drawn anew and kept under a key of its own in the response cache; at 0 all of
+            them are the first one. Equal answers are judged once.
 
     Raises:
-        EndpointError: The LM refuses every call; nothing more is sent.
+        EndpointError: An LM refuses every call; nothing more is sent.
         BudgetExhaustedError: The budget is used up.
     """
+    import dspy
+
+    from optimize.ending import Ending
+
+    assert repeats >= 1, "an example is answered at least once"
+    assert len({one.name for one in also}) == len(also), "one name for each further metric"
+    work = _Work(program, metric, tuple(also), repeats, Ending())
     rows: list[Row] = []
-    with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
-        futures = [pool.submit(copy_context().run, _run_one, program, example, metric) for example in examples]
+    listeners = [*(dspy.settings.get("callbacks") or []), work.ending]
+    with dspy.context(callbacks=listeners), ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
+        futures = [pool.submit(copy_context().run, work.row, example) for example in examples]
         try:
             for future in futures:
                 rows.append(future.result())
@@ -155,25 +89,95 @@ def evaluate(
     return Evaluation(tuple(rows))
 
 
-def _run_one(program: dspy.Module, example: Example, metric: Metric) -> Row:
-    """One example; whatever a program or a metric raises becomes its row's error, except what ends the whole run."""
-    prediction: dspy.Prediction | None = None
-    score, error = None, None
-    with collect_calls() as calls:
+@dataclass(frozen=True)
+class _Attempt:
+    """What one repeat came to."""
+
+    prediction: dspy.Prediction | None
+    score: Score | None
+    error: str | None
+    also: Mapping[str, Score]
+    also_errors: Mapping[str, str]
+    calls: Sequence[CallRecord]
+    judging: Sequence[CallRecord]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is done to every example; see `evaluate`."""
+
+    program: dspy.Module
+    metric: Metric
+    also: tuple[Metric, ...]
+    repeats: int
+    ending: Ending
+
+    def row(self, example: Example) -> Row:
+        """Answer and score one example."""
+        attempts: list[_Attempt] = []
+        while len(attempts) < self.repeats and not (attempts and attempts[-1].error):
+            with _drawn_anew(len(attempts)):
+                attempts.append(self.attempt(example))
+        return _row(example, attempts)
+
+    def attempt(self, example: Example) -> _Attempt:
+        """Whatever a program or a metric raises becomes the attempt's error, except what ends the whole run."""
+        also: dict[str, Score] = {}
+        also_errors: dict[str, str] = {}
+        score = None
+        with collect_calls() as calls:
+            prediction, error = self.tried(lambda: self.program(question=example.question))
+        with collect_calls() as judging:
+            if error is None:
+                score, error = self.tried(lambda: self.metric(example, prediction))
+            if score is not None:
+                for one in self.also:
+                    value, problem = self.tried(lambda one=one: one(example, prediction))  # type: ignore[misc]
+                    if value is not None:
+                        also[one.name] = value
+                    else:
+                        also_errors[one.name] = problem or ""
+        return _Attempt(prediction, score, error, also, also_errors, calls, judging)
+
+    def tried(self, work: Callable[[], T]) -> tuple[T | None, str | None]:
+        """The work's result, or None and what went wrong on one line."""
         try:
-            prediction = program(question=example.question)
-            score = metric(example, prediction)
+            result, error = work(), None
         except (EndpointError, BudgetExhaustedError):
             raise
         except Exception as problem:  # noqa: BLE001  # a person's program or metric may raise anything
-            error = f"{type(problem).__name__}: {problem}".splitlines()[0][:500]
+            result, error = None, f"{type(problem).__name__}: {problem}".splitlines()[0][:500]
+        self.ending.check()
+        return result, error
+
+
+@contextmanager
+def _drawn_anew(repeat: int) -> Iterator[None]:
+    """The context in which the LM's answers are this repeat's own: by DSPy's rollout number, a part of their keys."""
+    import dspy
+
+    lm = dspy.settings.lm
+    # At temperature 0 there is nothing to draw, and DSPy would warn of it.
+    if repeat == 0 or lm is None or lm.kwargs.get("temperature") == 0:
+        yield
+        return
+    rollout = (lm.kwargs.get("rollout_id") or 0) + repeat * ROLLOUTS_APART
+    with dspy.context(lm=lm.copy(rollout_id=rollout)):
+        yield
+
+
+def _row(example: Example, attempts: Sequence[_Attempt]) -> Row:
+    """The row of an example from its repeats, of which only the last can have failed."""
+    prediction, error = attempts[0].prediction, attempts[-1].error
+    scores = [attempt.score for attempt in attempts if attempt.score is not None]
+    calls = [call for attempt in attempts for call in attempt.calls]
+    judging = [call for attempt in attempts for call in attempt.judging]
+    also_errors = {name: problem for attempt in attempts for name, problem in attempt.also_errors.items()}
     passages = tuple(prediction.get("passages") or ()) if prediction is not None else ()
-    answer = prediction.get("answer") if prediction is not None else None
-    prices = [call.usd for call in calls]
     return Row(
         example_id=example.id,
-        score=score,
-        answer=answer,
+        score=None if error is not None else math.fsum(scores) / len(scores),
+        answer=prediction.get("answer") if prediction is not None else None,
         spans=tuple(passage.span for passage in passages),
         measures=measure_retrieval(example, passages) if prediction is not None else {},
         context_tokens=sum(count_tokens(passage.text) for passage in passages),
@@ -181,7 +185,20 @@ def _run_one(program: dspy.Module, example: Example, metric: Metric) -> Row:
         completion_tokens=sum(call.completion_tokens for call in calls),
         calls=len(calls),
         paid_calls=sum(call.paid for call in calls),
-        usd=None if None in prices else math.fsum(price or 0.0 for price in prices),
+        usd=money(call.usd for call in calls),
         latency_s=math.fsum(call.latency_s for call in calls),
         error=error,
+        feedback=next((score.feedback for score in scores if score < 1), ""),
+        also={} if error is not None else _means(attempts, also_errors),
+        also_errors={} if error is not None else also_errors,
+        repeats=len(attempts),
+        judge_calls=len(judging),
+        judge_tokens=sum(call.prompt_tokens + call.completion_tokens for call in judging),
+        judge_usd=money(call.usd for call in judging),
     )
+
+
+def _means(attempts: Sequence[_Attempt], failed: Iterable[str]) -> dict[str, float]:
+    """Mean of each further metric over the repeats, where it failed in none."""
+    names = [name for name in attempts[0].also if name not in failed]
+    return {name: math.fsum(attempt.also[name] for attempt in attempts) / len(attempts) for name in names}

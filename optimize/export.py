@@ -17,7 +17,7 @@ import yaml
 from optimize.dataset import Dataset
 from optimize.export_adapter import adapter_source
 from optimize.export_text import explain
-from optimize.headline import headline, score_interval
+from optimize.headline import headline
 from optimize.outcome import Entry, Outcome
 from optimize.study_config import StudyConfig
 from programs.config import PipelineConfig
@@ -203,14 +203,8 @@ def _scores(outcome: Outcome, winner: Entry) -> dict[str, Any]:
         "confirm": (outcome.finalists[0] if outcome.finalists else None, winner),
         "test": (outcome.test_baseline, outcome.test_winner),
     }
-    groups = outcome.difference.clusters if outcome.difference is not None else 0
 
-    def numbers(entry: Entry | None, phase: str) -> Mapping[str, Any] | None:
-        if entry is None:
-            return None
-        interval = score_interval(entry, groups) if phase == "test" else None
-        return {**entry.summary.as_metrics(), **({"low": interval[0], "high": interval[1]} if interval else {})}
+    def numbers(entry: Entry | None) -> Mapping[str, Any] | None:
+        return None if entry is None else entry.summary.as_metrics()
 
-    return {
-        phase: {"baseline": numbers(base, phase), "winner": numbers(new, phase)} for phase, (base, new) in pairs.items()
-    }
+    return {phase: {"baseline": numbers(base), "winner": numbers(new)} for phase, (base, new) in pairs.items()}

@@ -46,7 +46,7 @@ class ExportedProgram:
     manifest: Mapping[str, Any]
     config: PipelineConfig
     spec: LMSpec
-    metric: str
+    metric: str | dict[str, float]
     dataset: Path
     program: dspy.Module
     lm: dspy.LM
@@ -103,7 +103,7 @@ def load_export(folder: Path, runs: Path) -> ExportedProgram:
         manifest=manifest,
         config=config,
         spec=spec,
-        metric=str(pipeline["metric"]),
+        metric=pipeline["metric"],
         dataset=Path(pipeline["dataset"]),
         program=program,
         lm=lm,

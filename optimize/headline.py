@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from optimize.outcome import Entry, Outcome
-from optimize.statistics import CONFIDENCE
+from optimize.statistics import CONFIDENCE, PairedDifference
 
 MISSING = "—"
 """Stands where a number is not known."""
@@ -34,10 +35,14 @@ def headline(outcome: Outcome) -> Headline:
     """Say how the study ended, or how far it is."""
     if outcome.test_winner is not None and outcome.test_baseline is not None:
         return _tested(outcome, outcome.test_baseline, outcome.test_winner)
+    if outcome.kept_baseline:
+        return _kept(outcome)
     if outcome.winner is not None:
         return _chosen(outcome, outcome.winner)
     if outcome.finalists:
-        return Headline("no winner", "no finalist answered enough of the confirm questions, so nothing was chosen.")
+        return Headline(
+            "no winner", "no finalist and baseline answered enough of the confirm questions, so nothing was chosen."
+        )
     return _searched(outcome)
 
 
@@ -57,9 +62,48 @@ def _tested(outcome: Outcome, base: Entry, new: Entry) -> Headline:
         "better": "",
         "worse": "; keep the baseline",
         "not shown better": "; the interval does not rule out that there is none",
-        "underpowered": f"; so few questions would show a difference of {number(difference.detectable)} or more only",
+        "underpowered": f"; {_too_little(difference)}",
     }[outcome.verdict]
-    return Headline(outcome.verdict, f"{scores}, {gap}{remark}.")
+    fallen = [guard for guard in outcome.guards if guard.state == "fell"]
+    for guard in fallen:
+        remark += (
+            f"; but {guard.metric} fell by {number(-guard.difference.mean)}, more than the {guard.allowed:g} allowed"
+        )
+    word = "better, but a guard fell" if fallen and outcome.verdict == "better" else outcome.verdict
+    return Headline(word, f"{scores}, {gap}{remark}.")
+
+
+def _too_little(difference: PairedDifference) -> str:
+    """Why nothing is shown. Interval and permutation test have to agree, and one of them alone shows nothing."""
+    if difference.clusters < 2:
+        return "all questions are of one group, and of one group nothing can be shown"
+    if difference.low > 0 or difference.high < 0:
+        return (
+            "the interval leaves out 0, but the permutation test does not confirm it "
+            f"({probability(difference.p_value)}), so nothing is shown"
+        )
+    if difference.p_value <= 1 - CONFIDENCE:
+        return (
+            f"the permutation test shows a difference ({probability(difference.p_value)}), but the interval does not "
+            "confirm it, so nothing is shown"
+        )
+    return f"so few questions would show a difference of {number(difference.detectable)} or more only"
+
+
+def _kept(outcome: Outcome) -> Headline:
+    base = outcome.finalists[0]
+    found = believed(base) if base.estimate is not None else f"it scores {number(base.summary.score)}"
+    others = [entry for entry in outcome.finalists[1:] if is_known(entry.estimate)]
+    best = max(others, key=lambda entry: entry.estimate or 0.0, default=None)
+    beside = f", the best other one {believed(best)}" if best is not None else ""
+    # A cheap baseline is kept although something else may be a little better.
+    ahead = best is not None and base.estimate is not None and (best.estimate or 0.0) > base.estimate
+    why = f"what you have is {outcome.choice}" if ahead else "nothing is expected to beat what you have"
+    return Headline(
+        "not shown better",
+        f"after {base.summary.n} confirm questions {why} (baseline: {found} {outcome.metric}{beside}). Keep it; the "
+        "test was not opened.",
+    )
 
 
 def _chosen(outcome: Outcome, winner: Entry) -> Headline:
@@ -76,22 +120,16 @@ def _searched(outcome: Outcome) -> Headline:
     if (best := outcome.best_trial) is None:
         so_far = "no trial has enough answers yet"
     else:
-        so_far = f"the best trial so far, of {len(outcome.trials)}, {number(best.summary.score)}, an optimistic number"
+        raw = f"{number(best.summary.score)} on the {best.summary.n} questions that it was asked"
+        said = f"believed to score {believed(best)} ({raw})" if best.estimate is not None else f"with {raw}"
+        ahead = outcome.baseline.estimate is None or (best.estimate or 0.0) > outcome.baseline.estimate
+        so_far = f"the best trial so far, of {len(outcome.trials)}, is {best.unit}, {said}"
+        so_far += "" if ahead else f", no more than what is believed of the baseline, {believed(outcome.baseline)}"
     return Headline(
-        "not confirmed yet",
-        f"on {base.n} search questions the baseline scores {number(base.score)} {outcome.metric}, and {so_far}.",
+        "not confirmed",
+        f"on {base.n} search questions the baseline scores {number(base.score)} {outcome.metric}, and {so_far}. "
+        "Nothing was confirmed on other questions, so this is no verdict.",
     )
-
-
-def score_interval(entry: Entry, clusters: int) -> tuple[float, float] | None:
-    """The two-sided 95 % interval of a mean score by t over clusters, within [0, 1]; None where it is not known."""
-    from scipy import special
-
-    summary = entry.summary
-    if clusters < 2 or math.isnan(summary.stderr):
-        return None
-    half = float(special.stdtrit(clusters - 1, (1 + CONFIDENCE) / 2)) * summary.stderr
-    return max(0.0, summary.score - half), min(1.0, summary.score + half)
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -113,9 +151,34 @@ def signed(value: float) -> str:
     return f"+{number(value)}" if value > 0 else number(value)
 
 
+def metric_title(spec: str | Mapping[str, float]) -> str:
+    """A study's metric by name, or a weighted sum in words."""
+    return spec if isinstance(spec, str) else " + ".join(f"{weight:g} {name}" for name, weight in spec.items())
+
+
+def is_known(estimate: float | None) -> bool:
+    """Whether anything is believed of an entry; of one that fails too often nothing is."""
+    return estimate is not None and math.isfinite(estimate)
+
+
 def with_error(entry: Entry) -> str:
     """Score ± standard error."""
     return f"{number(entry.summary.score)} ± {number(entry.summary.stderr)}"
+
+
+def with_interval(entry: Entry) -> str:
+    """Score with its 95 % interval; with its standard error where no interval is known."""
+    s = entry.summary
+    if math.isnan(s.low):
+        return with_error(entry)
+    return f"{number(s.score)} [{number(s.low)}, {number(s.high)}]"
+
+
+def believed(entry: Entry) -> str:
+    """Estimate ± standard deviation: what is expected of the entry, which is not what it scored."""
+    if entry.estimate is None or not is_known(entry.estimate):
+        return MISSING
+    return f"{number(entry.estimate)} ± {number(math.nan if entry.spread is None else entry.spread)}"
 
 
 def per_question(total: float, entry: Entry) -> str:

@@ -93,7 +93,16 @@ def _prepare(checked: Checked, runs: Path, phases: Phases, progress: Progress) -
     from optimize.study import Study
 
     runs.mkdir(parents=True, exist_ok=True)
-    return Study(checked.study, checked.dataset, checked.spec, runs, progress, phases=phases)
+    return Study(
+        checked.study,
+        checked.dataset,
+        checked.spec,
+        runs,
+        progress,
+        phases=phases,
+        reflection=checked.reflection,
+        judge=checked.judge,
+    )
 
 
 @contextlib.contextmanager

@@ -10,7 +10,8 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from optimize.evaluate import FAILURE_LIMIT, Evaluation
-from optimize.statistics import PairedDifference, Verdict
+from optimize.ledger import Ledger
+from optimize.statistics import Fall, PairedDifference, Verdict, score_interval
 from programs.config import PipelineConfig
 
 Phase = Literal["baseline", "search", "confirm", "test"]
@@ -23,6 +24,8 @@ class Summary:
     Attributes:
         score: Mean of the metric over the scored examples, in [0, 1]; NaN if none was scored.
         stderr: Its standard error, clustered by group of questions.
+        low: Lower end of the score's two-sided 95 % interval; NaN if none was scored.
+        high: Upper end.
         n: Examples, failures included.
         failures: Examples without a score.
         empty_answers: Examples answered with nothing.
@@ -51,6 +54,8 @@ class Summary:
     latency_p50: float
     latency_p95: float
     measures: Mapping[str, float] = field(default_factory=dict)
+    low: float = math.nan
+    high: float = math.nan
 
     @property
     def valid(self) -> bool:
@@ -72,7 +77,9 @@ class Summary:
 def summarize(evaluation: Evaluation, clusters: Mapping[str, Hashable]) -> Summary:
     """Put an evaluation into numbers; `clusters` maps example ids to groups of dependent questions."""
     score, stderr = evaluation.mean(clusters)
-    latencies = [row.latency_s for row in evaluation.rows] or [math.nan]
+    scores = evaluation.scores
+    low, high = score_interval(list(scores.values()), [clusters[i] for i in scores]) if scores else (math.nan, math.nan)
+    latencies = [row.latency_s / row.repeats for row in evaluation.rows] or [math.nan]
     return Summary(
         score=score,
         stderr=stderr,
@@ -88,6 +95,8 @@ def summarize(evaluation: Evaluation, clusters: Mapping[str, Hashable]) -> Summa
         latency_p50=float(np.quantile(latencies, 0.5)),
         latency_p95=float(np.quantile(latencies, 0.95)),
         measures=evaluation.measure_means(),
+        low=low,
+        high=high,
     )
 
 
@@ -102,6 +111,9 @@ class Entry:
         candidate: Id of the compiled candidate.
         summary: The numbers.
         note: What became of it, in words, or empty.
+        estimate: What is believed of its score: of a trial on all search questions, of a finalist on these and the
+            confirm questions together; None where nothing is, NaN of a finalist that failed too much.
+        spread: Standard deviation of that; of a finalist, of its difference to the best.
     """
 
     unit: str
@@ -110,6 +122,8 @@ class Entry:
     candidate: str
     summary: Summary
     note: str = ""
+    estimate: float | None = None
+    spread: float | None = None
 
     @property
     def params(self) -> dict[str, Any]:
@@ -135,7 +149,9 @@ class Spent:
         completion_tokens: Tokens written by the LM.
         usd: Money; None where a price is not known.
         seconds: Wall-clock time over all processes that worked on the study.
+        lm_seconds: Time spent waiting for the LM, call by call, as recorded the first time.
         calls_allowed: The budget's `lm_calls`.
+        by_role: The same for each role: `task`, `reflection`, `judge`.
     """
 
     calls: int
@@ -145,6 +161,25 @@ class Spent:
     usd: float | None
     seconds: float
     calls_allowed: int
+    by_role: Ledger = field(default_factory=Ledger)
+    lm_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A metric that may not fall, on the test questions.
+
+    Attributes:
+        metric: Its name.
+        allowed: By how much it may fall.
+        difference: Winner minus baseline.
+        state: Whether it is shown to have fallen further, shown to have held, or neither.
+    """
+
+    metric: str
+    allowed: float
+    difference: PairedDifference
+    state: Fall
 
 
 @dataclass(frozen=True)
@@ -168,6 +203,10 @@ class Outcome:
         test_winner: The winner on the test examples; None before.
         difference: Winner minus baseline on the same test questions.
         verdict: In words.
+        choice: How confirm chose, in words; empty before.
+        optimism: By how much the best search score is expected to be too high because it is the best of many; None
+            where that is not known.
+        guards: The metrics that may not fall, on the test questions.
         served_agreement: Share of what the search that was measured finds that the search in use finds, too, in [0, 1];
             None where they are the same.
         test_openings: How often the test split of this state of the data has been opened, this time included.
@@ -192,15 +231,23 @@ class Outcome:
     test_winner: Entry | None = None
     difference: PairedDifference | None = None
     verdict: Verdict | None = None
+    choice: str = ""
+    optimism: float | None = None
+    guards: tuple[Guard, ...] = ()
     served_agreement: float | None = None
     test_openings: int = 0
     warnings: tuple[str, ...] = ()
 
     @property
     def best_trial(self) -> Entry | None:
-        """The valid trial with the highest search score: an optimistic number, the best of many."""
+        """The valid trial that is believed to be best."""
         valid = [trial for trial in self.trials if trial.summary.valid]
-        return max(valid, key=lambda trial: trial.summary.score, default=None)
+        return max(valid, key=lambda trial: trial.estimate or 0.0, default=None)
+
+    @property
+    def kept_baseline(self) -> bool:
+        """Whether confirm chose the baseline, so that there was nothing to test."""
+        return bool(self.finalists) and self.winner is None and bool(self.choice)
 
     def as_json(self) -> dict[str, Any]:
         """A JSON-serializable dictionary that `from_json` reads back."""
@@ -214,7 +261,11 @@ class Outcome:
             values[name] = Entry.from_json(values[name]) if values[name] else None
         for name in ("trials", "finalists"):
             values[name] = tuple(Entry.from_json(entry) for entry in values[name])
-        values["spent"] = Spent(**values["spent"])
+        by_role = Ledger.from_json(values["spent"]["by_role"]["by_role"])
+        values["spent"] = Spent(**{**values["spent"], "by_role": by_role})
+        values["guards"] = tuple(
+            Guard(**{**guard, "difference": PairedDifference(**guard["difference"])}) for guard in values["guards"]
+        )
         values["difference"] = PairedDifference(**values["difference"]) if values["difference"] else None
         values["warnings"] = tuple(values["warnings"])
         return cls(**values)

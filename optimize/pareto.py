@@ -58,3 +58,21 @@ def hypervolume(losses: Losses) -> float:
         area += (corner - first) * max(0.0, reached - second)
         reached = min(reached, second)
     return area
+
+
+def knee(losses: Losses) -> int:
+    """The row of the front that lies farthest below the line between the front's ends, both losses scaled to [0, 1].
+
+    Where little of one objective buys most of the other (Branke, Deb, Dierolf and Osswald 2004). Of a front without a
+    bulge it is the row with the smallest first loss.
+
+    Args:
+        losses: One row a point, two columns; lower is better.
+    """
+    rows = front(losses)
+    points = losses[rows]
+    low, span = points.min(axis=0), np.ptp(points, axis=0)
+    scaled = (points - low) / np.where(span > 0, span, 1.0)
+    below = 1.0 - scaled.sum(axis=1)
+    place = int(np.argmax(np.round(below, 9)))
+    return rows[place if below[place] > 1e-9 else int(np.argmin(points[:, 0]))]

@@ -3,35 +3,71 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from optimize.budget import Allocation
 from optimize.check import Checked
+from optimize.compiling.table import open_optimizer, predicted_calls
 from optimize.dataset import SPLITS, Dataset, load_dataset
 from optimize.example import Example
+from optimize.explorer import CYCLES, turns_of
+from optimize.headline import metric_title
+from optimize.metrics import metric_needs, metric_notes
+from optimize.search import RUNGS, SMALLEST_RUNG
 from optimize.search_space import largest_context, space_size
 from optimize.splits import group_examples
+from optimize.statistics import detectable_effect, questions_needed
+from optimize.study_config import BudgetConfig, StudyConfig
+from programs.catalogue import build_program
 
 SPREAD = 0.4
 """Standard deviation of one question's difference in score that the plan assumes, until there is data. Measured
 with the local model: 0.43 on SQuAD, 0.21 to 0.30 on the handbook (benchmarks/README.md has the studies)."""
 
+ICC = 0.1
+"""Intra-cluster correlation of those differences that the plan assumes. Measured with the local model on 60 SQuAD
+questions from 8 articles, 252 pairs of configurations: 0.00 in the middle, above 0.12 in a tenth of the pairs."""
+
 
 def describe_study(checked: Checked) -> dict[str, str]:
     """What `check` prints: the study in words, and who will see the documents."""
-    from programs.lm import describe_endpoint
-
     study, dataset = checked.study, checked.dataset
-    embedders = sorted({*study.space.embedder, study.baseline.embedder} - {"none"})
-    remote = [name for name in embedders if name != "wordllama"]
-    sees = [f"{describe_endpoint(checked.spec)} (passages and questions)"]
-    sees += [f"{name} (all documents, to embed them)" for name in remote] or ["this process (embeddings)"]
+    specs = (study.metric, *study.guards)
+    notes = [*dataset.notes[:3], *(note for spec in specs for note in metric_notes(spec, study.program))]
+    guards = [f"{name} may fall by {allowed:g}" for name, allowed in study.guards.items()]
     return {
-        "study": f"{study.name}, program {study.program}, metric {study.metric}, seed {study.seed}",
+        "study": f"{study.name}, program {study.program}, metric {metric_title(study.metric)}, seed {study.seed}",
         "data": _counts(checked),
         "space": f"{space_size(study, 1)} configurations x candidates of {', '.join(study.optimizer_params())}",
-        "sees text": "; ".join(sees),
-        **({"note": "; ".join(dataset.notes[:3])} if dataset.notes else {}),
+        **({"guards": "; ".join(guards)} if guards else {}),
+        "sees text": "; ".join(_seeing(checked)),
+        **({"note": "; ".join(notes)} if notes else {}),
+        **({"no verdict": checked.allocation.why_not} if checked.allocation.why_not else {}),
     }
+
+
+def _seeing(checked: Checked) -> Iterator[str]:
+    """Every endpoint, with what it is shown."""
+    from programs.lm import describe_endpoint
+
+    study = checked.study
+    names = [name for name, params in study.optimizer_params().items() if open_optimizer(name, params).reflects]
+    yield f"{describe_endpoint(checked.spec)} (passages and questions)"
+    if names:
+        writer = describe_endpoint(checked.reflection or checked.spec)
+        yield f"{writer} (training questions, their answers and passages, to write instructions: {', '.join(names)})"
+    specs = (study.metric, *study.guards)
+    if checked.judge is not None and any("judge" in metric_needs(spec) for spec in specs):
+        with_passages = any({"judge", "context"} <= metric_needs(spec) for spec in specs)
+        shown = "questions, answers and passages" if with_passages else "questions and answers"
+        yield f"{describe_endpoint(checked.judge)} ({shown}, to judge)"
+    embedders = sorted({*study.space.embedder, study.baseline.embedder} - {"none", "wordllama"})
+    for name in embedders:
+        yield f"{name} (all documents, to embed them)"
+    if not embedders:
+        yield "this process (embeddings)"
 
 
 def _counts(checked: Checked) -> str:
@@ -44,30 +80,77 @@ def plan_study(checked: Checked) -> dict[str, str]:
     """What `plan` prints: calls and tokens by phase, and the smallest effect that the test can show."""
     study, allocation = checked.study, checked.allocation
     left = study.budget.lm_calls - allocation.reserved_calls
-    trials = max(0, left // allocation.trial_calls - 1)
-    documents = len({allocation.groups[example.id] for example in allocation.test})
     most = largest_context(study.space)
     return {
         "baseline": f"{allocation.trial_calls} calls on {len(allocation.search)} questions",
-        "compile and search": f"up to {left - allocation.trial_calls} calls: about {trials} trials",
-        "confirm": f"{allocation.confirm_calls} calls on {len(allocation.confirm)} questions",
-        "test": f"{allocation.test_calls} calls on {len(allocation.test)} questions from {documents} groups",
-        "in all": f"{study.budget.lm_calls} calls at most",
+        "search and compile": f"up to {left - allocation.trial_calls} calls, {_step(allocation)} questions a step",
+        **_turns(checked),
+        **(_verdict(checked) if allocation.verdict_possible else {"no verdict": str(allocation.why_not)}),
+        "in all": _most(study.budget),
         "tokens read": f"up to {study.budget.lm_calls * (most + 64):,}, demos not counted",
-        "smallest effect shown": f"about {_detectable(len(allocation.test), documents):.2f} in {study.metric} "
-        f"(80 % power, if differences of a question spread by {SPREAD})",
     }
 
 
-def _detectable(questions: int, groups: int) -> float:
-    """Smallest true difference that a two-sided test at 95 % finds in 80 % of the cases, were questions independent."""
-    from scipy import special
+def _turns(checked: Checked) -> dict[str, str]:
+    """Each optimizer with the most that one turn of it takes."""
+    study, allocation = checked.study, checked.allocation
+    program = build_program(study.program, lambda _: (), abstain=checked.dataset.abstains)
+    predictors, train = max(1, len(program.predictors())), len(allocation.train)
+    turns = turns_of(study.optimizer_params(), lambda name, params: predicted_calls(name, params, predictors, train))
+    return {f"  {turn.name}": f"at most {turn.most_calls:,} calls a turn, at most {CYCLES} turns" for turn in turns}
 
-    if groups < 2:
-        return math.inf
-    return float(
-        (special.stdtrit(groups - 1, 0.975) + special.stdtrit(groups - 1, 0.8)) * SPREAD / math.sqrt(questions)
+
+def _step(allocation: Allocation) -> int:
+    """Questions of one step of the search."""
+    return max(SMALLEST_RUNG, math.ceil(len(allocation.search) / RUNGS))
+
+
+def _most(budget: BudgetConfig) -> str:
+    """Every limit that is set."""
+    limits = {
+        "calls": f"{budget.lm_calls:,}",
+        "tokens": None if budget.tokens is None else f"{budget.tokens:,}",
+        "USD": None if budget.usd is None else f"{budget.usd:g}",
+        "minutes": None if budget.minutes is None else f"{budget.minutes:g}",
+    }
+    return ", ".join(f"{value} {name}" for name, value in limits.items() if value is not None) + " at most"
+
+
+def _verdict(checked: Checked) -> dict[str, str]:
+    study, allocation = checked.study, checked.allocation
+    sizes = list(Counter(allocation.groups[example.id] for example in allocation.test).values())
+    return {
+        "confirm": f"{allocation.confirm_calls} calls on {len(allocation.confirm)} questions",
+        "test": f"{allocation.test_calls} calls on {len(allocation.test)} questions from {len(sizes)} groups",
+        "smallest effect shown": _smallest_effect(study, sizes),
+        "questions needed": _questions_needed(study, sizes),
+    }
+
+
+def _smallest_effect(study: StudyConfig, sizes: Sequence[int]) -> str:
+    effect = detectable_effect(sizes, SPREAD, ICC)
+    if math.isinf(effect):
+        return "none: all test questions are of one group"
+    return (
+        f"about {effect:.2f} in {metric_title(study.metric)} (80 % power, if differences of a question spread by "
+        f"{SPREAD} and those of a group correlate by {ICC})"
     )
+
+
+def _questions_needed(study: StudyConfig, sizes: Sequence[int]) -> str:
+    """What it takes to show the effect that matters; the test cannot always be made that large."""
+    wanted = f"to show {study.smallest_effect:g} (smallest_effect)"
+    if detectable_effect(sizes, SPREAD, ICC) <= study.smallest_effect:
+        return f"no more {wanted}"
+    per_group = sum(sizes) / len(sizes)
+    questions, groups = questions_needed(study.smallest_effect, SPREAD, ICC, per_group)
+    return f"about {_round_up(questions):,} in test, from {_round_up(groups):,} groups, {wanted}"
+
+
+def _round_up(count: int) -> int:
+    """To two digits: the assumptions carry no more."""
+    step = 10 ** max(0, len(str(count)) - 2)
+    return -(-count // step) * step
 
 
 def describe_dataset(folder: Path) -> dict[str, str]:

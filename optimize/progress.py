@@ -83,15 +83,17 @@ class Terminal:
         self._bar.update(self._task, completed=done, spent=spent, visible=done < total)
 
     def entry(self, entry: Entry, best: bool) -> None:
-        """One line a configuration."""
+        """One line a configuration: of the search what is believed of it, of the other phases how it scored."""
         s, c = entry.summary, entry.config
+        value, error = (s.score, s.stderr) if entry.estimate is None else (entry.estimate, entry.spread or 0.0)
         size = f"{c.chunk_size}x{c.top_k}"
         tokens = s.prompt_tokens / max(1, s.n)
         mark = "[green]best[/green]" if best else "    "
         failed = f"  [red]{s.failures} failed[/red]" if s.failures else ""
         what = entry.unit if entry.phase in ("baseline", "search") else entry.phase
+        asked = f"{s.n:>4} asked {tokens:5.0f} tokens"
         self.console.print(
-            f"  {what:<10} {s.score:.3f} ± {s.stderr:.3f} {mark} {tokens:5.0f} tokens  {c.splitter:<9} {size:>6} "
+            f"  {what:<10} {value:.3f} ± {error:.3f} {mark} {asked}  {c.splitter:<9} {size:>6} "
             f"{c.retriever:<6} {c.reranker:<7} {c.prompt_format:<7} {entry.candidate}{failed}",
             highlight=False,
             overflow="ellipsis",

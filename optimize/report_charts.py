@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from optimize.evaluate import FAILURE_LIMIT
-from optimize.outcome import Entry, Outcome
+import numpy as np
+
+from optimize.outcome import Entry
+from optimize.pareto import front
 
 WIDTH = 440
 LEFT, RIGHT, TOP, BOTTOM = 52, 22, 22, 44
@@ -92,67 +94,56 @@ class Mark:
         value: Higher is better.
         kind: `baseline`, `winner` or `trial`: the CSS class, and the label of the first two.
         title: What is said of it when it is pointed at.
+        spread: Half the length of the value's error bar; 0 for none.
+        faint: Whether less is known of it than of others.
     """
 
     cost: float
     value: float
     kind: str
     title: str
+    spread: float = 0.0
+    faint: bool = False
 
 
 def pareto_front(marks: Sequence[Mark]) -> list[Mark]:
     """The marks that no other beats in value without more cost, by rising cost."""
-    front: list[Mark] = []
-    for mark in sorted(marks, key=lambda mark: (mark.cost, -mark.value)):
-        if not front or mark.value > front[-1].value:
-            front.append(mark)
-    return front
+    losses = np.array([[mark.cost, -mark.value] for mark in marks])
+    return sorted((marks[place] for place in front(losses)), key=lambda mark: mark.cost)
 
 
 def trade_off_chart(marks: Sequence[Mark], cost: str, unit: str, label: str) -> str:
     """Marks in the plane of cost and value, with their Pareto front."""
     height = 320
     x = _Axis(nice_ticks(0, max(mark.cost for mark in marks)), LEFT, WIDTH - RIGHT)
-    values = [mark.value for mark in marks]
-    y = _Axis(nice_ticks(min(values), max(values)), height - BOTTOM, TOP)
+    ends = [mark.value + sign * mark.spread for mark in marks for sign in (-1, 1)]
+    y = _Axis(nice_ticks(min(ends), max(ends)), height - BOTTOM, TOP)
     parts = _grid_x(x, height, cost) + _grid_y(y, unit)
     parts.append(_front_line(pareto_front(marks), x, y))
     for mark in sorted(marks, key=lambda mark: mark.kind != "trial"):
         at = x(mark.cost), y(mark.value)
         name = "" if mark.kind == "trial" else _beside(mark.kind, *at)
-        parts.append(f'<g class="{mark.kind}">{_mark(mark.kind, *at, mark.title)}{name}</g>')
+        kind = f"{mark.kind} faint" if mark.faint else mark.kind
+        parts.append(f'<g class="{kind}">{_error_bar(mark, x, y)}{_mark(mark.kind, *at, mark.title)}{name}</g>')
     return _svg(height, label, parts)
 
 
-def trial_chart(outcome: Outcome) -> str | None:
-    """Score of every valid trial against its context tokens, with the Pareto front; None where there is no trial."""
-    valid = [e for e in outcome.trials if _drawable(e)]
-    if not valid or not _drawable(outcome.baseline):
-        return None
-    winner = outcome.winner
-    marks = [_entry_mark(e, "winner" if winner is not None and _same(e, winner) else "trial") for e in valid]
-    marks.append(_entry_mark(outcome.baseline, "baseline"))
-    label = f"Search score against context tokens for {len(valid)} trials"
-    return trade_off_chart(marks, "context tokens a question", outcome.metric, label)
-
-
-def _entry_mark(entry: Entry, kind: str) -> Mark:
-    return Mark(entry.summary.context_tokens, entry.summary.score, kind, _describe(entry))
-
-
-def _drawable(entry: Entry) -> bool:
-    summary = entry.summary
-    return bool(summary.n) and summary.failures <= FAILURE_LIMIT * summary.n and not math.isnan(summary.score)
-
-
-def _same(one: Entry, other: Entry) -> bool:
+def same(one: Entry, other: Entry) -> bool:
+    """Whether two entries are of one configuration and candidate."""
     return (one.config, one.candidate) == (other.config, other.candidate)
 
 
-def _describe(entry: Entry) -> str:
-    c, s = entry.config, entry.summary
-    setting = f"{c.splitter} {c.chunk_size} x {c.top_k}, {c.retriever}, {c.reranker}, {c.prompt_format}"
-    return f"{entry.unit}: {s.score:.3f} ± {s.stderr:.3f}, {s.context_tokens:.0f} tokens; {setting}, {entry.candidate}"
+def describe(entry: Entry) -> str:
+    """A setting in a few words."""
+    c = entry.config
+    return f"{c.splitter} {c.chunk_size} x {c.top_k}, {c.retriever}, {c.reranker}, {c.prompt_format}, {entry.candidate}"
+
+
+def _error_bar(mark: Mark, x: _Axis, y: _Axis) -> str:
+    if not mark.spread:
+        return ""
+    at, low, high = x(mark.cost), y(mark.value - mark.spread), y(mark.value + mark.spread)
+    return f'<line class="error" x1="{at}" x2="{at}" y1="{low}" y2="{high}"/>'
 
 
 def _mark(kind: str, x: float, y: float, title: str) -> str:
@@ -169,10 +160,10 @@ def _beside(text: str, x: float, y: float) -> str:
     )
 
 
-def _front_line(front: Sequence[Mark], x: _Axis, y: _Axis) -> str:
+def _front_line(marks: Sequence[Mark], x: _Axis, y: _Axis) -> str:
     """A staircase: between two points the cheaper one is what is to be had."""
     path, last = "", None
-    for mark in front:
+    for mark in marks:
         at = x(mark.cost), y(mark.value)
         path += f"M{at[0]} {at[1]}" if last is None else f"H{at[0]}V{at[1]}"
         last = at

@@ -10,10 +10,15 @@ from optimize.dataset import Dataset
 from optimize.evaluate import Row
 from optimize.example import Example
 from optimize.headline import duration, headline, money, number
+from optimize.ledger import Ledger
 from optimize.outcome import Entry, Outcome
 from optimize.report_blocks import Block, Case, Code, Page, Paragraph, Section, Table
-from optimize.report_scores import comparison, finalists, phases, trials
+from optimize.report_scores import comparison, phases
+from optimize.report_trade_offs import trade_offs
+from optimize.report_trials import finalists, trials
 from optimize.run_dir import RunDir
+from optimize.run_records import gold_text
+from optimize.study_config import load_study
 
 CASES = 5
 """Most questions shown as won, and as lost."""
@@ -30,11 +35,13 @@ def build_page(outcome: Outcome, run: RunDir, dataset: Dataset) -> Page:
         "seed": str(outcome.seed),
         "study": f"{outcome.study}-{outcome.fingerprint}",
     }
+    study = load_study(run.path / "study.yaml")
     sections = [
         comparison(outcome),
         phases(outcome),
-        trials(outcome),
         finalists(outcome),
+        trade_offs(outcome, study.tolerance, study.minimize[0] if study.minimize else "prompt_tokens"),
+        trials(outcome),
         cases(outcome, run, {example.id: example for example in dataset.examples}),
         cost(outcome),
         reproduction(outcome, run),
@@ -83,7 +90,7 @@ def _score(row: Row) -> float:
 
 
 def _case(example: Example, old: Row, new: Row) -> Case:
-    gold = " | ".join(example.known_answers) or "(the corpus cannot answer)"
+    gold = gold_text(example)
     answers = tuple(
         (name, row.answer or "(nothing)", number(_score(row), 2)) for name, row in (("baseline", old), ("winner", new))
     )
@@ -91,7 +98,7 @@ def _case(example: Example, old: Row, new: Row) -> Case:
 
 
 def cost(outcome: Outcome) -> Section:
-    """What all of it took."""
+    """What all of it took, and which language model took how much of it."""
     spent = outcome.spent
     rows = (
         ("LM calls", f"{spent.calls:,} of {spent.calls_allowed:,} allowed"),
@@ -99,10 +106,24 @@ def cost(outcome: Outcome) -> Section:
         ("prompt tokens", f"{spent.prompt_tokens:,}"),
         ("completion tokens", f"{spent.completion_tokens:,}"),
         ("money", money(spent.usd)),
-        ("time", duration(spent.seconds)),
+        ("waiting for the LM", duration(spent.lm_seconds)),
         ("trials", str(len(outcome.trials))),
     )
-    return Section("What it cost", (Table(("", "in all"), rows, numeric=frozenset({1})),))
+    blocks: list[Block] = [Table(("", "in all"), rows, numeric=frozenset({1}))]
+    if spent.by_role.by_role:
+        blocks.append(_by_role(spent.by_role))
+    return Section("What it cost", tuple(blocks))
+
+
+_ROLES = {"task": "answering", "reflection": "writing instructions", "judge": "judging"}
+
+
+def _by_role(ledger: Ledger) -> Table:
+    rows = tuple(
+        (_ROLES.get(role, role), f"{took.calls:,}", f"{took.tokens:,}", money(took.usd))
+        for role, took in ledger.by_role.items()
+    )
+    return Table(("role", "LM calls", "tokens read and written", "money"), rows, numeric=frozenset({1, 2, 3}))
 
 
 def reproduction(outcome: Outcome, run: RunDir) -> Section:

@@ -36,6 +36,8 @@ svg{display:block;width:100%;max-width:560px;height:auto;font-size:12px}
 svg text{fill:var(--soft);paint-order:stroke;stroke:var(--paper);stroke-width:3px}
 svg .name,svg .value{fill:var(--ink);font-size:13px}svg .value{font-weight:600}
 .grid{stroke:var(--line);stroke-width:1}.whisker{stroke-width:3;stroke-linecap:round;opacity:.55}
+.error{stroke:var(--trial);stroke-width:1.5;opacity:.55}.baseline .error{stroke:var(--base)}
+.winner .error{stroke:var(--winner);stroke-width:2.5}.trial.faint{opacity:.4}
 .baseline .whisker{stroke:var(--base)}.winner .whisker{stroke:var(--winner)}
 .baseline .mark{fill:var(--base)}.winner .mark{fill:var(--winner)}.trial .mark{fill:var(--trial);opacity:.75}
 .mark{stroke:var(--paper);stroke-width:1.5}svg .baseline text:not(.value){fill:var(--base)}

@@ -1,14 +1,25 @@
-"""The report's scores: baseline against winner, phase by phase, trial by trial."""
+"""The report's scores: baseline against winner, phase by phase."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from optimize.headline import MISSING, number, per_question, probability, score_interval, signed, with_error
-from optimize.outcome import Entry, Outcome
-from optimize.report_blocks import Block, Bullets, Chart, Paragraph, Section, Table
-from optimize.report_charts import Dot, interval_chart, trial_chart
+from optimize.headline import (
+    MISSING,
+    believed,
+    is_known,
+    number,
+    per_question,
+    probability,
+    signed,
+    with_error,
+    with_interval,
+)
+from optimize.outcome import Entry, Guard, Outcome
+from optimize.report_blocks import Block, Chart, Paragraph, Section, Table
+from optimize.report_charts import Dot, interval_chart
+from optimize.report_trials import optimism_text, trial_of
 from optimize.run_records import SCORED_ON
 
 
@@ -32,7 +43,31 @@ def comparison(outcome: Outcome) -> Section:
             )
         )
         blocks.append(Paragraph(_openings(outcome.test_openings)))
+    if outcome.guards:
+        blocks += [Paragraph("Metrics that may not fall, on the same questions:"), _guards(outcome.guards)]
     return Section("Baseline and winner", tuple(blocks))
+
+
+_STATES = {
+    "held": "held: shown to have fallen by no more than allowed",
+    "unknown": "not known: too few questions to tell",
+    "fell": "fell: shown to have fallen by more than allowed",
+}
+
+
+def _guards(guards: Sequence[Guard]) -> Table:
+    rows = tuple(
+        (
+            guard.metric,
+            f"{guard.allowed:g}",
+            f"{signed(guard.difference.mean)} [{signed(guard.difference.low)}, {signed(guard.difference.high)}]",
+            str(guard.difference.n),
+            _STATES[guard.state],
+        )
+        for guard in guards
+    )
+    header = ("guard", "may fall by", "winner minus baseline (95 % interval)", "questions", "")
+    return Table(header, rows, numeric=frozenset({1, 2, 3}))
 
 
 def _openings(count: int) -> str:
@@ -49,19 +84,25 @@ def _opponents(outcome: Outcome) -> tuple[Entry, tuple[str, Entry] | None]:
         return outcome.test_baseline, ("winner", outcome.test_winner)
     if outcome.winner is not None and outcome.finalists:
         return outcome.finalists[0], ("winner", outcome.winner)
+    if outcome.kept_baseline and (others := outcome.finalists[1:]):
+        return outcome.finalists[0], ("best other finalist", max(others, key=_standing))
     best = outcome.best_trial
     return outcome.baseline, ("best trial so far", best) if best is not None else None
 
 
+def _standing(entry: Entry) -> tuple[float, float]:
+    """What tells finalists apart: what is believed of them, then their score."""
+    known = [
+        value if value is not None and math.isfinite(value) else -1.0 for value in (entry.estimate, entry.summary.score)
+    ]
+    return known[0], known[1]
+
+
 def _comparison_rows(outcome: Outcome, entries: Sequence[Entry]) -> Iterator[tuple[str, ...]]:
     phase = SCORED_ON[entries[0].phase]
-    clusters = outcome.difference.clusters if outcome.difference is not None else 0
-
-    def interval(entry: Entry) -> str:
-        found = score_interval(entry, clusters)
-        return f"{number(entry.summary.score)} [{number(found[0])}, {number(found[1])}]" if found else with_error(entry)
-
-    yield (f"{outcome.metric} on {phase}", *(interval(entry) for entry in entries))
+    if phase == "search" and any(is_known(entry.estimate) for entry in entries):
+        yield (f"{outcome.metric} on search, estimate", *map(believed, entries))
+    yield (f"{outcome.metric} on {phase}", *map(with_interval, entries))
     yield ("questions", *(str(entry.summary.n) for entry in entries))
     yield ("prompt tokens a question", *(per_question(entry.summary.prompt_tokens, entry) for entry in entries))
     yield ("context tokens a question", *(number(entry.summary.context_tokens, 0) for entry in entries))
@@ -76,13 +117,11 @@ def _comparison_rows(outcome: Outcome, entries: Sequence[Entry]) -> Iterator[tup
 
 def _test_chart(outcome: Outcome) -> Chart | None:
     pair = (("baseline", outcome.test_baseline), ("winner", outcome.test_winner))
-    clusters = outcome.difference.clusters if outcome.difference is not None else 0
     dots = []
     for kind, entry in pair:
-        interval = score_interval(entry, clusters) if entry is not None else None
-        if entry is None or interval is None:
+        if entry is None or math.isnan(entry.summary.low):
             return None
-        dots.append(Dot(kind, entry.summary.score, *interval, kind))
+        dots.append(Dot(kind, entry.summary.score, entry.summary.low, entry.summary.high, kind))
     caption = (
         "Each score on the test questions with its own 95 % interval. The two were asked the same questions, so their "
         "difference is known better than the overlap of the intervals suggests."
@@ -94,97 +133,27 @@ def phases(outcome: Outcome) -> Section | None:
     """The scores of baseline and winner from phase to phase."""
     if outcome.winner is None:
         return None
-    found: dict[str, tuple[Entry | None, Entry | None]] = {
-        "search": (outcome.baseline, _trial_of(outcome, outcome.winner)),
-        "confirm": (outcome.finalists[0] if outcome.finalists else None, outcome.winner),
-        "test": (outcome.test_baseline, outcome.test_winner),
-    }
-    rows = tuple(
-        (name, str(base.summary.n) if base else MISSING, *(with_error(e) if e else MISSING for e in (base, new)))
-        for name, (base, new) in found.items()
+    trial, confirmed = trial_of(outcome, outcome.winner), outcome.finalists[0] if outcome.finalists else None
+    rows = (
+        _phase("search, estimate", outcome.baseline, trial, believed),
+        _phase("search, as scored", outcome.baseline, trial, with_error),
+        _phase("confirm", confirmed, outcome.winner, with_error),
+        _phase("test", outcome.test_baseline, outcome.test_winner, with_error),
     )
     remark = (
-        "The search score of a winner is the best of many and so too high by chance; confirm chose among few; only the "
-        "test says what to expect. ± is one standard error, with the questions of one group counted as dependent."
+        "As scored, the winner of a search is mostly too good, because it is the best of many. The estimate takes that "
+        "back as far as the search can tell, confirm chose among few, and only the test says what to expect. ± is one "
+        "standard deviation of an estimate, and one standard error of a score, with the questions of one group counted "
+        "as dependent."
     )
     table = Table(("phase", "questions", "baseline", "winner"), rows, numeric=frozenset({1, 2, 3}))
-    return Section("From phase to phase", (table, Paragraph(remark)))
+    blocks: list[Block] = [table, Paragraph(remark)]
+    if (said := optimism_text(outcome)) is not None:
+        blocks.append(Paragraph(said))
+    return Section("From phase to phase", tuple(blocks))
 
 
-def _trial_of(outcome: Outcome, winner: Entry) -> Entry | None:
-    return next((e for e in outcome.trials if (e.config, e.candidate) == (winner.config, winner.candidate)), None)
-
-
-_ENTRY_HEADER = (
-    "score",
-    "n",
-    "context tokens",
-    "prompt tokens",
-    "failed",
-    "empty",
-    "splitter",
-    "chunk size",
-    "overlap",
-    "retriever",
-    "retrieve_k",
-    "reranker",
-    "top_k",
-    "format",
-    "candidate",
-)
-_ENTRY_NUMERIC = frozenset({1, 2, 3, 4, 5, 6, 8, 9, 11, 13})
-
-
-def _entry_table(first: str, rows: Sequence[tuple[str, Entry]], marked: frozenset[int]) -> Table:
-    return Table(
-        (first, *_ENTRY_HEADER), tuple((name, *_entry_cells(entry)) for name, entry in rows), _ENTRY_NUMERIC, marked
-    )
-
-
-def _entry_cells(entry: Entry) -> tuple[str, ...]:
-    c, s = entry.config, entry.summary
-    return (
-        with_error(entry),
-        str(s.n),
-        number(s.context_tokens, 0),
-        per_question(s.prompt_tokens, entry),
-        str(s.failures),
-        str(s.empty_answers),
-        c.splitter,
-        str(c.chunk_size),
-        f"{c.chunk_overlap:g}",
-        c.retriever,
-        str(c.retrieve_k),
-        c.reranker,
-        str(c.top_k),
-        c.prompt_format,
-        entry.candidate,
-    )
-
-
-def trials(outcome: Outcome) -> Section:
-    """Everything that the search tried, the baseline first."""
-    rows = [("baseline", outcome.baseline), *((entry.unit, entry) for entry in outcome.trials)]
-    winner = outcome.winner
-    best = _trial_of(outcome, winner) if winner is not None else outcome.best_trial
-    marked = frozenset(position for position, (_, entry) in enumerate(rows) if entry is best)
-    blocks: list[Block] = []
-    if (svg := trial_chart(outcome)) is not None:
-        caption = (
-            "Each point is a trial on the search questions; the line is the best score to be had for so many tokens "
-            "of passages. Point at a mark for its setting."
-        )
-        blocks.append(Chart(svg, caption))
-    blocks.append(_entry_table("trial", rows, marked))
-    notes = tuple(f"{name}: {entry.note}" for name, entry in rows if entry.note)
-    return Section("All trials", (*blocks, Bullets(notes)) if notes else tuple(blocks))
-
-
-def finalists(outcome: Outcome) -> Section | None:
-    """The best few on questions that the search had not seen."""
-    if not outcome.finalists:
-        return None
-    names = ["baseline", *(f"finalist {n}" for n in range(1, len(outcome.finalists)))]
-    rows = list(zip(names, outcome.finalists, strict=True))
-    marked = frozenset(n for n, entry in enumerate(outcome.finalists) if entry == outcome.winner)
-    return Section("Finalists on the confirm questions", (_entry_table("", rows, marked),))
+def _phase(name: str, base: Entry | None, new: Entry | None, told: Callable[[Entry], str]) -> tuple[str, ...]:
+    """A row; both numbers of questions where they differ."""
+    counts = dict.fromkeys(str(entry.summary.n) for entry in (base, new) if entry is not None)
+    return (name, ", ".join(counts) or MISSING, *(told(e) if e is not None else MISSING for e in (base, new)))

@@ -12,6 +12,7 @@ from typing import Any
 
 from optimize.candidate import Candidate
 from optimize.evaluate import Evaluation, Row
+from optimize.ledger import Ledger, Spending
 from programs.errors import RagwrightError
 
 
@@ -81,22 +82,28 @@ class RunDir:
         file = self.path / name
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
-    def evaluation(self, unit: str, compute: Callable[[], Evaluation]) -> Evaluation:
-        """The rows of a unit of work: read where it was finished before, else computed and kept.
+    def evaluation(self, unit: str, count: int, compute: Callable[[int], Evaluation]) -> Evaluation:
+        """The first `count` rows of a unit of work: read as far as it was done before, the rest computed and kept.
 
         Args:
             unit: Names the work, such as `trial-0007`; the same work always has the same name.
-            compute: Does it.
+            count: Rows that are asked for.
+            compute: Makes the rows from the given one on, up to `count`.
         """
-        found = self.read_evaluation(unit)
-        if found is None:
-            found = compute()
+        found = self.read_evaluation(unit) or Evaluation(())
+        if len(found.rows) < count:
+            found = found + compute(len(found.rows))
             lines = [json.dumps(row.as_json(), ensure_ascii=False) for row in found.rows]
             write_whole(self.evaluations / f"{unit}.jsonl", "".join(line + "\n" for line in lines))
-        return found
+        return Evaluation(found.rows[:count])
+
+    def answered(self, unit: str) -> int:
+        """Rows of a unit that are there."""
+        found = self.read_evaluation(unit)
+        return 0 if found is None else len(found.rows)
 
     def read_evaluation(self, unit: str) -> Evaluation | None:
-        """The rows of a finished unit; None where it is not finished."""
+        """The rows of a unit that are there; None where there are none."""
         file = self.evaluations / f"{unit}.jsonl"
         if not file.is_file():
             return None
@@ -104,27 +111,32 @@ class RunDir:
         return Evaluation(tuple(Row.from_json(json.loads(line)) for line in lines if line))
 
     def finished(self) -> Iterator[tuple[str, Evaluation]]:
-        """All finished units, by name."""
+        """All units that have rows, by name."""
         for file in sorted(self.evaluations.glob("*.jsonl")):
             evaluation = self.read_evaluation(file.stem)
             assert evaluation is not None, "listed just now"
             yield file.stem, evaluation
 
-    def save_candidates(self, optimizer: str, candidates: Iterable[Candidate], calls: int) -> None:
-        """Keep what one optimizer made; written last is the list, which marks it finished."""
+    def save_candidates(self, turn: str, candidates: Iterable[Candidate], spent: Ledger, problem: str = "") -> None:
+        """Keep what one optimizer made in its turn; written last is the list, which marks it finished."""
         made = list(candidates)
         for candidate in made:
             candidate.save(self.candidates)
-        self.write_json(f"candidates/{optimizer}.list.json", {"ids": [c.id for c in made], "calls": calls})
+        content = {"ids": [c.id for c in made], "spent": spent.as_json(), "problem": problem}
+        self.write_json(f"candidates/{turn}.list.json", content)
 
-    def read_candidates(self, optimizer: str) -> list[Candidate] | None:
-        """What one optimizer made; None where it has not finished."""
-        made = self.read_json(f"candidates/{optimizer}.list.json")
-        return None if made is None else [self.read_candidate(candidate_id) for candidate_id in made["ids"]]
+    def read_candidates(self, turn: str) -> tuple[list[Candidate], Ledger, str] | None:
+        """What one optimizer made in its turn, what it took, and what went wrong; None where it has not finished."""
+        made = self.read_json(f"candidates/{turn}.list.json")
+        if made is None:
+            return None
+        return [self.read_candidate(one) for one in made["ids"]], Ledger.from_json(made["spent"]), made["problem"]
 
-    def compile_calls(self) -> int:
-        """LM calls of all optimizers that have finished."""
-        return sum(self.read_json(f"candidates/{file.name}")["calls"] for file in self.candidates.glob("*.list.json"))
+    def spent(self, of: Callable[[str], bool] = lambda unit: True) -> Ledger:
+        """What the kept evaluations took whose unit is one `of` those wanted, and all compiling."""
+        found = sum((ledger_of(evaluation) for unit, evaluation in self.finished() if of(unit)), Ledger())
+        lists = [self.read_json(f"candidates/{file.name}") for file in sorted(self.candidates.glob("*.list.json"))]
+        return sum((Ledger.from_json(made["spent"]) for made in lists), found)
 
     def read_candidate(self, candidate_id: str) -> Candidate:
         """One candidate by id."""
@@ -132,6 +144,22 @@ class RunDir:
         if content is None:
             raise RagwrightError(f"{self.candidates}: no candidate {candidate_id!r}.")
         return Candidate.from_json(content)
+
+
+def ledger_of(evaluation: Evaluation) -> Ledger:
+    """What an evaluation took, answering and judging."""
+
+    def total(name: str) -> int:
+        return int(evaluation.total(name))
+
+    task = Spending(
+        total("calls"), total("paid_calls"), total("prompt_tokens"), total("completion_tokens"), evaluation.usd
+    )
+    if not total("judge_calls"):
+        return Ledger({"task": task})
+    prices = [row.judge_usd for row in evaluation.rows]
+    usd = None if None in prices else sum(price or 0.0 for price in prices)
+    return Ledger({"task": task, "judge": Spending(total("judge_calls"), 0, total("judge_tokens"), 0, usd)})
 
 
 def write_whole(file: Path, text: str) -> Path:

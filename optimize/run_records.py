@@ -13,7 +13,7 @@ import yaml
 from optimize.dataset import SPLITS, Dataset
 from optimize.evaluate import Evaluation, Row
 from optimize.example import Example
-from optimize.headline import duration, headline, money, number
+from optimize.headline import believed, duration, headline, metric_title, money, number
 from optimize.outcome import Entry, Outcome
 from programs.corpus import Corpus
 
@@ -37,9 +37,18 @@ def entry_metrics(entry: Entry, metric: str) -> dict[str, float]:
     Scores of different phases are over different examples: one name for them would put them into one column.
     """
     values = entry.summary.as_metrics()
+    belief = {"estimate": entry.estimate, "estimate_spread": entry.spread}
+    values |= {name: value for name, value in belief.items() if value is not None and math.isfinite(value)}
     score = f"{SCORED_ON[entry.phase]}.{metric}"
-    named = {"score": score, "stderr": f"{score}_stderr"}
+    named = {"score": score, **{name: f"{score}_{name}" for name in ("stderr", "low", "high", *belief)}}
     return {metric_name(named.get(name, name)): value for name, value in values.items()}
+
+
+def entry_outcome(entry: Entry) -> str:
+    """What became of an evaluation, in a few words."""
+    if not entry.summary.valid:
+        return "invalid: too many failures"
+    return "stopped early" if entry.phase == "search" and entry.note else entry.note or "scored"
 
 
 def study_params(study_yaml: str) -> dict[str, str]:
@@ -48,6 +57,7 @@ def study_params(study_yaml: str) -> dict[str, str]:
     plain = {name: value for name, value in content.items() if isinstance(value, str | int | float)}
     lm = content.get("lm")
     plain["lm"] = lm.get("model", "") if isinstance(lm, dict) else lm
+    plain["metric"] = metric_title(content["metric"])
     plain["optimizers"] = ", ".join(content.get("optimizers") or [])
     # More budget, or a wish for more trials, continues the same study, and a param cannot change.
     return {name: str(value)[:_LONGEST_PARAM] for name, value in plain.items() if name not in ("trials", "dataset")}
@@ -65,9 +75,10 @@ def _row_cells(row: Row, example: Example, corpus: Corpus) -> dict[str, Any]:
     return {
         "example_id": row.example_id,
         "question": example.question,
-        "gold": " | ".join(example.known_answers),
+        "gold": gold_text(example),
         "answer": row.answer,
         "score": row.score,
+        "feedback": row.feedback,
         "error": row.error,
         "span_recall": row.measures.get("span_recall"),
         "passages": "\n\n".join(passages),
@@ -76,6 +87,13 @@ def _row_cells(row: Row, example: Example, corpus: Corpus) -> dict[str, Any]:
         "completion_tokens": row.completion_tokens,
         "latency_s": row.latency_s,
     }
+
+
+def gold_text(example: Example) -> str:
+    """The acceptable answers on one line."""
+    if example.answers is None:
+        return "(not known)"
+    return " | ".join(example.answers) or "(the corpus cannot answer)"
 
 
 def messages_json(messages: list[dict[str, Any]]) -> str:
@@ -109,12 +127,12 @@ def outcome_metrics(outcome: Outcome) -> dict[str, float]:
     """The parent run's numbers, phase by phase."""
     values: dict[str, float | None] = {"search.baseline": outcome.baseline.summary.score, "trials": len(outcome.trials)}
     if (best := outcome.best_trial) is not None:
-        values["search.best"] = best.summary.score
+        values |= {"search.best": best.summary.score, "search.best_estimate": best.estimate}
+    values["search.optimism"] = outcome.optimism
+    if outcome.finalists:
+        values["confirm.baseline"] = outcome.finalists[0].summary.score
     if outcome.winner is not None:
-        values |= {
-            "confirm.baseline": outcome.finalists[0].summary.score,
-            "confirm.score": outcome.winner.summary.score,
-        }
+        values["confirm.score"] = outcome.winner.summary.score
     if outcome.test_baseline is not None and outcome.test_winner is not None:
         values |= {
             "test.baseline": outcome.test_baseline.summary.score,
@@ -145,5 +163,8 @@ def describe_outcome(outcome: Outcome) -> str:
         base, new = outcome.baseline.params, outcome.winner.params
         lines += [f"| {name} | {base[name]} | {new[name]} |" for name in new if base[name] != new[name]]
     elif (best := outcome.best_trial) is not None:
-        lines += ["", f"Best search score so far: {number(best.summary.score)} by `{best.unit}`."]
+        lines += [
+            "",
+            f"Best of the search: `{best.unit}`, estimate {believed(best)}, score {number(best.summary.score)}.",
+        ]
     return "\n".join([*lines, "", *(f"- Warning: {warning}" for warning in outcome.warnings)])

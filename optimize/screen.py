@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,7 +154,6 @@ class Screen:
 
     def _run(self, begun: float) -> Screened:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.points = self._points("validation", self.examples)
         baseline = self.points.score(self._baseline)
         self._search()
         tried = [self.points.score(PipelineConfig.from_params(params)) for params in self._tried.values()]
@@ -177,6 +177,12 @@ class Screen:
             left=tuple(self.left),
             seconds=time.monotonic() - begun,
         )
+
+    @cached_property
+    def points(self) -> Points:
+        """Scores configurations on the validation questions with evidence."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self._points("validation", self.examples)
 
     @property
     def _baseline(self) -> PipelineConfig:

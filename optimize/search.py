@@ -1,133 +1,335 @@
-"""The search: Optuna over configuration and candidate, resumable at any moment."""
+"""The search over configuration and candidate: each step asks one point a few more questions, where that teaches most.
+
+All points are asked the same questions in the same order, a few at a time. After every step `belief` says what is
+known of each point, `knowledge_gradient` where the next few questions teach most for their cost, and Optuna
+(`proposals`) which points should be on the table at all. Nothing depends on a clock, on threads or on how much budget
+is left, so an interrupted search goes on as it would have, and a larger budget continues a smaller one.
+"""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
 
-from optimize.candidate import Candidate
-from optimize.outcome import Entry
-from optimize.search_space import choose, distributions, seeded_sampler
-from optimize.workbench import Workbench
-from programs.config import fingerprint
+import numpy as np
 
-if TYPE_CHECKING:
-    import optuna
+from optimize.belief import Asked, Belief, Described, Floats
+from optimize.evaluate import FAILURE_LIMIT, Evaluation
+from optimize.example import Example
+from optimize.knowledge_gradient import Step, best_step, most_different
+from optimize.pareto import knee
+from optimize.proposals import Proposals, Told
+from programs.config import PipelineConfig
 
-STALE_LIMIT = 40
-"""So many points in a row that were tried before mean that the sampler has nothing new."""
+RUNGS, SMALLEST_RUNG = 4, 4
+"""Into so many steps a point's questions are cut, and the fewest questions of one."""
+
+OPEN = 6
+"""Configurations that Optuna has proposed and that no question was asked yet: so many are on the table."""
+
+STALE = 25
+"""Proposals in a row that were on the table before mean that the sampler has nothing new."""
+
+BASELINE = "baseline"
+"""The unit of the setting to beat."""
 
 
-def search(
-    bench: Workbench,
-    candidates: Mapping[str, Candidate],
-    affords: Callable[[], bool],
-    on_entry: Callable[[Entry], None],
-    shortlist: Sequence[Mapping[str, Any]] = (),
-) -> list[Entry]:
-    """Score points of the space on the search examples until the budget ends or nothing new is found.
+class Bench(Protocol):
+    """Answers questions with a configuration and a candidate."""
+
+    def ask(
+        self, unit: str, phase: Any, config: PipelineConfig, candidate: str, examples: Sequence[Example]
+    ) -> Evaluation:
+        """The rows of the examples, in their order; those of this unit that were answered before are read."""
+
+    def affords(self, unit: str, count: int) -> bool:
+        """Whether the first `count` search questions of a unit may be asked; those answered before cost nothing."""
+
+    def foresee(self, config: PipelineConfig, examples: Sequence[Example]) -> Floats:
+        """What is known without an LM call; questions x signals, always as many signals."""
+
+    def tokens(self, config: PipelineConfig, candidate: str) -> float:
+        """About how many prompt tokens a question will take."""
+
+
+@dataclass(eq=False)
+class Point:
+    """A configuration with a candidate, and what it was asked so far.
+
+    Attributes:
+        config: Canonical.
+        candidate: Its id.
+        params: The configuration as parameters of the space; None for one that is not of the space.
+        described: What the belief sees of it.
+        expected: Prompt tokens a question, foreseen.
+        unit: Name of its evaluation once it was asked anything.
+        rows: Answers so far.
+    """
+
+    config: PipelineConfig
+    candidate: str
+    params: Mapping[str, Any] | None
+    described: Described
+    expected: float
+    unit: str = ""
+    rows: Evaluation = field(default_factory=lambda: Evaluation(()))
+
+    @cached_property
+    def key(self) -> tuple[str, str]:
+        """What tells points apart."""
+        return self.config.fingerprint(), self.candidate
+
+    @property
+    def failing(self) -> bool:
+        """Whether too much of it fails for more questions to make sense; one failure may be chance."""
+        return self.rows.failures > max(1.0, FAILURE_LIMIT * len(self.rows.rows))
+
+    def asked(self) -> Asked:
+        """Its scores; failed questions are not among them."""
+        found = [(place, row.score) for place, row in enumerate(self.rows.rows) if row.score is not None]
+        places = np.array([place for place, _ in found], dtype=np.int64)
+        return Asked(self.described, places, np.array([score for _, score in found], dtype=float))
+
+
+class Search:
+    """One search at work.
 
     Args:
-        bench: Scores a point.
-        candidates: The compiled candidates by id.
-        affords: Whether one more trial may begin.
-        on_entry: Hears of every trial as it is finished, those of an earlier process first.
-        shortlist: Parameters of points to begin with; what they leave open, the sampler chooses.
+        bench: Answers questions.
+        proposals: Proposes configurations; None where the table is not to grow.
+        examples: The search questions, in the order in which they are asked.
+        candidates: Ids of the candidates so far.
+        on_step: Hears of the point that was asked and of the one that leads, after every step.
+        trials: Most points that are asked anything, the baseline not counted.
+        frugal: Whether cheap points are wanted, too: then every second step is for a trade-off of score and tokens,
+            with weights that go evenly through all of them (Knowles 2006, "ParEGO").
 
-    Returns:
-        All trials, in order. A point that was tried before is told to the sampler again, but not scored again.
+    Attributes:
+        finished: Whether nothing is left to ask, whatever the budget.
     """
-    study = _open_study(bench, list(candidates))
-    open_params = distributions(bench.study.space, list(candidates))
-    for point in shortlist:
-        study.enqueue_trial({name: value for name, value in point.items() if name in open_params}, skip_if_exists=True)
-    entries = _Entries(on_entry)
-    for trial in study.get_trials(deepcopy=False):
-        if trial.state.is_finished() and "unit" in trial.user_attrs:
-            _, entry = _score(bench, candidates, study, trial.number, trial._trial_id)
-            entries.add(entry)
-    stale = 0
-    limit = bench.study.trials
-    while stale < STALE_LIMIT and (limit is None or len(entries.all) < limit):
-        if not affords():
-            break
-        stale = 0 if _next_trial(bench, candidates, study, entries) else stale + 1
-    return entries.all
+
+    def __init__(
+        self,
+        bench: Bench,
+        proposals: Proposals | None,
+        examples: Sequence[Example],
+        candidates: Iterable[str],
+        on_step: Callable[[Point, Point], None] = lambda asked, leader: None,
+        trials: int | None = None,
+        frugal: bool = False,
+    ) -> None:
+        self._bench, self._proposals, self._examples = bench, proposals, tuple(examples)
+        self._candidates = list(candidates)
+        self._on_step, self._limit, self._frugal = on_step, trials, frugal
+        self._taken = 0
+        self.finished = False
+        self._points: dict[tuple[str, str], Point] = {}
+        self._configs: dict[str, tuple[PipelineConfig, Mapping[str, Any] | None]] = {}
+        self._exhausted = proposals is None
+        self._believed: tuple[Belief, list[Point], Floats, Floats] | None = None
+
+    @property
+    def rung(self) -> int:
+        """Questions of one step."""
+        return max(SMALLEST_RUNG, math.ceil(len(self._examples) / RUNGS))
+
+    @property
+    def points(self) -> list[Point]:
+        """Everything on the table."""
+        return list(self._points.values())
+
+    @property
+    def trials(self) -> list[Point]:
+        """Points that were asked something, in the order in which they began; the baseline is none."""
+        begun = [point for point in self._points.values() if point.unit.startswith("trial-")]
+        return sorted(begun, key=lambda point: point.unit)
+
+    def begin(self, config: PipelineConfig, candidate: str) -> Point:
+        """Ask the baseline everything: it is what all others are measured by."""
+        self._lay(config, None)
+        point = self._points[config.fingerprint(), candidate]
+        point.unit = BASELINE
+        self._ask(point, len(self._examples))
+        return point
+
+    def lay(self, points: Iterable[Mapping[str, Any]]) -> None:
+        """Put configurations on the table, as parameters."""
+        for params in points:
+            self._lay(PipelineConfig.from_params(dict(params)).canonical(), params)
+
+    def add_candidates(self, candidates: Iterable[str]) -> None:
+        """Put candidates on the table, each with every configuration there."""
+        for candidate in candidates:
+            if candidate not in self._candidates:
+                self._candidates.append(candidate)
+                for config, params in self._configs.values():
+                    self._pair(config, candidate, params)
+
+    def step(self) -> bool:
+        """Ask one point a few more questions.
+
+        Returns:
+            Whether anything was asked: not if the best step cannot be afforded, or nothing is left to ask.
+        """
+        self._fill()
+        belief, points, values, design = self._belief()
+        steps = self._steps(points)
+        self.finished = not steps
+        if self.finished:
+            return False
+        worth = self._traded(points, values) if self._frugal and self._taken % 2 else values
+        chosen = steps[best_step(belief, [point.described for point in points], worth, design, steps)]
+        point = points[chosen.place]
+        unit, count = point.unit or f"trial-{len(self.trials):04d}", len(point.rows.rows) + len(chosen.questions)
+        if not self._bench.affords(unit, count):
+            return False
+        point.unit = unit
+        self._taken += 1
+        self._ask(point, count)
+        self._on_step(point, self.leader())
+        return True
+
+    def leader(self, among: Callable[[Point], bool] = lambda point: True) -> Point:
+        """The point that is believed to be best, of those that were asked something."""
+        _, points, values, _ = self._belief()
+        begun = [place for place, point in enumerate(points) if point.unit and among(point)]
+        return points[max(begun, key=lambda place: round(float(values[place]), 9))]
+
+    def estimate(self, point: Point) -> tuple[float, float]:
+        """What is believed of a point: its mean score on all search questions, and the standard deviation of that."""
+        belief, points, values, design = self._belief()
+        place = points.index(point)
+        row = design[place : place + 1]
+        return float(values[place]), math.sqrt(belief.variances(row).item())
+
+    def finalists(self, size: int) -> list[Point]:
+        """Points that may each turn out best, the leader among them unless it is invalid; the baseline is none.
+
+        A trial of which more than a few percent fail speaks for the questions that happened to work: it cannot win.
+        """
+        belief, points, values, design = self._belief()
+        begun = [place for place, point in enumerate(points) if point.unit.startswith("trial-") and point.rows.valid]
+        if not begun:
+            return []
+        chosen = most_different(values[begun], belief.covariance(design[begun], design[begun]), size)
+        if self._frugal and (knee := self._knee([points[place] for place in begun], values[begun])) not in chosen:
+            chosen[-1:] = [knee]
+        return [points[begun[place]] for place in chosen]
+
+    def _knee(self, points: Sequence[Point], values: Floats) -> int:
+        """The point of the trade-off that stands out most."""
+        return knee(np.stack([-values, np.log(self._tokens(points))], axis=1))
+
+    def told(self) -> list[Told]:
+        """The trials as Optuna hears of them."""
+        _, points, values, _ = self._belief()
+        known = {point.key: float(value) for point, value in zip(points, values, strict=True)}
+        found = []
+        for point in self.trials:
+            if point.params is not None and not point.failing:
+                scores = [row.score for row in point.rows.rows if row.score is not None]
+                steps = {n: sum(scores[:n]) / n for n in range(self.rung, len(scores) + 1, self.rung)}
+                whole = len(point.rows.rows) == len(self._examples)
+                params = {**point.params, "candidate": point.candidate}
+                found.append(Told(params, (known[point.key],), point.unit, steps, whole))
+        return found
+
+    def _ask(self, point: Point, count: int) -> None:
+        phase = BASELINE if point.unit == BASELINE else "search"
+        point.rows = self._bench.ask(point.unit, phase, point.config, point.candidate, self._examples[:count])
+        self._believed = None
+
+    def _lay(self, config: PipelineConfig, params: Mapping[str, Any] | None) -> bool:
+        key = config.fingerprint()
+        if key in self._configs:
+            known = self._configs[key]
+            self._configs[key] = (config, known[1] or params)
+            return False
+        self._configs[key] = (config, params)
+        for candidate in self._candidates:
+            self._pair(config, candidate, params)
+        return True
+
+    def _pair(self, config: PipelineConfig, candidate: str, params: Mapping[str, Any] | None) -> None:
+        key = config.fingerprint()
+        itself = (("configuration", key), ("candidate", candidate), ("point", (key, candidate)))
+        effects = (*config.as_params().items(), *itself)
+        described = Described(effects, self._bench.foresee(config, self._examples), ("candidate", candidate))
+        point = Point(config, candidate, params, described, self._bench.tokens(config, candidate))
+        self._points[point.key] = point
+        self._believed = None
+
+    def _fill(self) -> None:
+        """Let Optuna propose until enough untried configurations are on the table."""
+        stale = 0
+        while not self._exhausted and self._untried() < OPEN:
+            assert self._proposals is not None, "else there is nothing to exhaust"
+            params, config, _ = self._proposals.ask(self.told(), self._candidates)
+            stale = 0 if self._lay(config, params) else stale + 1
+            self._exhausted = stale >= STALE
+
+    def _untried(self) -> int:
+        tried = {point.key[0] for point in self._points.values() if point.unit}
+        return len(self._configs.keys() - tried)
+
+    def _belief(self) -> tuple[Belief, list[Point], Floats, Floats]:
+        if self._believed is None:
+            points = list(self._points.values())
+            asked = [point.asked() for point in points if point.rows.rows]
+            belief = Belief(asked, len(self._examples), [point.described for point in points])
+            values, design = belief.about([point.described for point in points])
+            values = np.where([point.failing for point in points], -np.inf, values)
+            self._believed = belief, points, values, design
+        return self._believed
+
+    def _steps(self, points: Sequence[Point]) -> list[Step]:
+        """What could be asked next: of each point that is not finished, the next few questions."""
+        costs = self._costs(points)
+        full = self._limit is not None and len(self.trials) >= self._limit
+        found = []
+        for place, point in enumerate(points):
+            done = len(point.rows.rows)
+            if point.failing or done == len(self._examples) or (full and not point.unit):
+                continue
+            questions = np.arange(done, min(len(self._examples), done + self.rung))
+            found.append(Step(place, questions, float(len(questions) * costs[place])))
+        return found
+
+    def _traded(self, points: Sequence[Point], values: Floats) -> Floats:
+        """What points are worth when tokens count, with a weight of their own for each step."""
+        weight = halton(self._taken // 2 + 1)
+        tokens = np.log(self._tokens(points))
+        known = np.isfinite(values)
+        spans = np.ptp(values[known]), max(1e-9, float(np.ptp(tokens)))
+        found: Floats = values - weight * spans[0] * (tokens - tokens.min()) / spans[1]
+        return found
+
+    def _costs(self, points: Sequence[Point]) -> Floats:
+        """Of a question to each point, in units of the mean question: a call counts as much as its tokens."""
+        tokens = self._tokens(points)
+        costs: Floats = 1.0 + tokens / float(tokens.mean())
+        return costs
+
+    def _tokens(self, points: Sequence[Point]) -> Floats:
+        """Prompt tokens of a question to each point.
+
+        Those that were recorded; of a point that was not asked yet those foreseen, as far off as the forecasts were
+        until now.
+        """
+        foreseen = np.array([point.expected for point in points])
+        seen = np.array([point.rows.total("prompt_tokens") / max(1, len(point.rows.rows)) for point in points])
+        known = np.array([bool(point.rows.rows) for point in points])
+        scale = seen[known].sum() / foreseen[known].sum() if known.any() and seen[known].sum() > 0 else 1.0
+        return np.maximum(1.0, np.where(known & (seen > 0), seen, foreseen * scale))
 
 
-class _Entries:
-    """Trials so far, and which points they are."""
-
-    def __init__(self, on_entry: Callable[[Entry], None]) -> None:
-        self.all: list[Entry] = []
-        self._on_entry = on_entry
-
-    def add(self, entry: Entry) -> None:
-        self.all.append(entry)
-        self._on_entry(entry)
-
-    def find(self, point: tuple[str, str]) -> Entry | None:
-        return next((e for e in self.all if (e.config.fingerprint(), e.candidate) == point), None)
-
-
-def _open_study(bench: Workbench, candidates: list[str]) -> optuna.Study:
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    # A categorical's choices cannot change within one Optuna study: another space is another study in the same file.
-    space = {name: repr(distribution) for name, distribution in distributions(bench.study.space, candidates).items()}
-    return optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(str(bench.run.journal))),
-        study_name=f"{bench.study.name}-{fingerprint(space)}",
-        direction="maximize",
-        load_if_exists=True,
-    )
-
-
-def _next_trial(bench: Workbench, candidates: Mapping[str, Candidate], study: optuna.Study, entries: _Entries) -> bool:
-    """Score one more point; False where it was tried before."""
-    import optuna
-    from optuna.trial import TrialState
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.sampler = seeded_sampler(bench.study.sampler, bench.study.seed)
-        # A trial that a killed process left behind is taken up under its own number, so that the numbers, and with
-        # them the seeds, are those of an uninterrupted study.
-        left = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        trial = optuna.trial.Trial(study, left[0]._trial_id) if left else study.ask()
-        config, candidate = choose(trial, bench.study.space, list(candidates))
-    earlier = entries.find((config.fingerprint(), candidate))
-    if earlier is not None:
-        trial.set_user_attr("repeats", earlier.unit)
-        _tell(study, trial.number, earlier)
-        return False
-    unit, entry = _score(bench, candidates, study, trial.number, trial._trial_id)
-    trial.set_user_attr("unit", unit)
-    _tell(study, trial.number, entry)
-    entries.add(entry)
-    return True
-
-
-def _score(
-    bench: Workbench, candidates: Mapping[str, Candidate], study: optuna.Study, number: int, trial_id: int
-) -> tuple[str, Entry]:
-    import optuna
-
-    config, candidate = choose(optuna.trial.Trial(study, trial_id), bench.study.space, list(candidates))
-    unit = f"trial-{number:04d}"
-    entry = bench.evaluate(unit, "search", config, candidates[candidate], bench.allocation.search)
-    return unit, entry
-
-
-def _tell(study: optuna.Study, number: int, entry: Entry) -> None:
-    """Tell the score; a trial of which too much failed has none and cannot win."""
-    from optuna.trial import TrialState
-
-    if entry.summary.valid:
-        study.tell(number, entry.summary.score)
-    else:
-        study.tell(number, state=TrialState.FAIL)
+def halton(number: int) -> float:
+    """The number's digits in base 2 behind the point, in reverse: 1/2, 1/4, 3/4, 1/8 …, evenly through (0, 1)."""
+    found, part = 0.0, 0.5
+    while number:
+        found += part * (number % 2)
+        number, part = number // 2, part / 2
+    return found

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from optimize.study_config import Range, Space, StudyConfig
 from programs.config import PipelineConfig
+from programs.errors import MissingExtraError
 from programs.expansion import PARENT_CHUNKS
 
 if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
-    from optuna.trial import FrozenTrial
 
 STARTUP_TRIALS = 8
-"""Random trials before TPE begins to learn."""
+"""Random trials before a sampler begins to learn."""
+
+POPULATION = 16
+"""Points of one generation of NSGA-II."""
 
 CANDIDATE = "candidate"
 """The parameter name of the compiled candidate, beside the fields of `PipelineConfig`."""
@@ -100,42 +104,24 @@ def _largest(values: list[int] | Range) -> int:
 
 
 def whole_sampler(name: str, seed: int, number: int) -> optuna.samplers.BaseSampler:
-    """A sampler for one trial that chooses all parameters together, seeded by the study's seed and that number."""
-    from optuna.samplers import RandomSampler, TPESampler
+    """A sampler for one trial that chooses all parameters together, seeded by the study's seed and that number.
+
+    `grid` goes through all points without repeating one, in random order.
+
+    Raises:
+        MissingExtraError: `gp` without torch.
+    """
+    from optuna import samplers
 
     own_seed = int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big")
     if name == "random":
-        return RandomSampler(seed=own_seed)
-    return TPESampler(seed=own_seed, n_startup_trials=STARTUP_TRIALS, multivariate=True)
-
-
-def seeded_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    """A sampler whose choice for a parameter depends on the seed, the trial's number and the trials before it only.
-
-    An interrupted study so goes on where it was, instead of repeating or diverging: no generator has a state that
-    would have to be saved. Every choice comes from a sampler seeded with (seed, trial number, parameter).
-    """
-    from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-
-    def make(own_seed: int) -> BaseSampler:
-        if name == "random":
-            return RandomSampler(seed=own_seed)
-        return TPESampler(seed=own_seed, n_startup_trials=STARTUP_TRIALS)
-
-    class SeededSampler(BaseSampler):
-        def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-            return {}
-
-        def sample_relative(
-            self, study: optuna.Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]
-        ) -> dict[str, Any]:
-            return {}
-
-        def sample_independent(
-            self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-        ) -> Any:
-            digest = hashlib.sha256(f"{seed}/{trial.number}/{param_name}".encode()).digest()
-            sampler = make(int.from_bytes(digest[:4], "big"))
-            return sampler.sample_independent(study, trial, param_name, param_distribution)
-
-    return SeededSampler()
+        return samplers.RandomSampler(seed=own_seed)
+    if name == "grid":
+        return samplers.BruteForceSampler(seed=own_seed)
+    if name == "nsga2":
+        return samplers.NSGAIISampler(seed=own_seed, population_size=POPULATION)
+    if name == "gp":
+        if importlib.util.find_spec("torch") is None:
+            raise MissingExtraError("sampler gp", "gp")
+        return samplers.GPSampler(seed=own_seed, n_startup_trials=STARTUP_TRIALS)
+    return samplers.TPESampler(seed=own_seed, n_startup_trials=STARTUP_TRIALS, multivariate=True)

@@ -1,34 +1,56 @@
-"""A study from end to end: baseline, screen, compile, search, confirm, test."""
+"""A study from end to end: baseline, screen, search and compiling in turns, confirm, test."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from optimize.budget import Allocation, Budget, allocate
+import numpy as np
+
+from optimize.budget import Allocation, Budget, allocate, reserve_check
 from optimize.candidate import Candidate, read_candidate
-from optimize.compile import CompileTask, compile_candidates, teachable
+from optimize.compiling.recombining import recombine
+from optimize.compiling.run import run_optimizer
+from optimize.compiling.table import predicted_calls
+from optimize.compiling.tally import CompileFailedError
+from optimize.compiling.task import CompileTask, teachable
 from optimize.dataset import Dataset
+from optimize.decision import Confirmed, Rules, confirm, guarded, open_test, unit_of
 from optimize.evaluate import Evaluation
+from optimize.explorer import Explorer, Turn, turns_of
+from optimize.foresight import Foresight
 from optimize.identity import calls_per_question, study_fingerprint
 from optimize.openings import count_opening
-from optimize.outcome import Entry, Outcome, Spent
+from optimize.outcome import Entry, Outcome, Phase, Spent, summarize
 from optimize.progress import Progress
+from optimize.proposals import Proposals
 from optimize.run_dir import RunDir
 from optimize.screen import Screen
 from optimize.screen_report import write_screen
-from optimize.search import search
-from optimize.search_space import mean_context, space_size
+from optimize.search import BASELINE, Point, Search
+from optimize.search_space import space_size
+from optimize.selection import optimism
 from optimize.served import AGREES, COMPARED, agreement
-from optimize.statistics import judge, paired_difference
+from optimize.starting import starting_points
 from optimize.study_config import StudyConfig, dump_study
-from optimize.workbench import Clock, Workbench
-from programs.config import PipelineConfig
+from optimize.workbench import Clock, Models, Workbench
+from programs.config import PipelineConfig, fingerprint
+from programs.errors import BudgetExhaustedError
 from programs.lm import LMSpec, describe_endpoint, open_lm
 from programs.response_cache import ResponseCache
 from programs.search import open_search
+
+VERDICT_PHASES = ("confirm-", "test-")
+"""How the units of the verdict begin: what they took is not charged to the search."""
+
+NOTEWORTHY = 0.01
+"""Gain of the best estimate that is worth a line of progress."""
+
+INSTRUCTION_TOKENS = 512
+"""What a task LM that also writes instructions may write."""
 
 
 class Listener(Protocol):
@@ -65,6 +87,8 @@ class Study:
         progress: Hears what happens.
         listener: Is told of every finished evaluation.
         phases: Which parts are done.
+        reflection: The LM that writes instructions; None: the task LM.
+        judge: The LM that judges answers; None: no metric asks one.
     """
 
     config: StudyConfig
@@ -74,12 +98,16 @@ class Study:
     progress: Progress
     listener: Listener | None = None
     phases: Phases = Phases()
+    reflection: LMSpec | None = None
+    judge: LMSpec | None = None
     warnings: list[str] = field(default_factory=list)
+    _reached: float = -math.inf
 
     def __post_init__(self) -> None:
         # A sweep, a compilation and a whole study over one file are three studies: their trials are not the same.
         parts = asdict(self.phases)
-        self.fingerprint = study_fingerprint(self.config, self.dataset, self.spec, parts)
+        specs = {"task": self.spec, "reflection": self.reflection, "judge": self.judge}
+        self.fingerprint = study_fingerprint(self.config, self.dataset, specs, parts)
         self.run = RunDir(self.runs / f"{self.config.name}-{self.fingerprint}")
 
     def execute(self) -> Outcome:
@@ -93,81 +121,107 @@ class Study:
             self.allocation = self._allocation()
             self.budget = self._budget()
             self.run.write_text("study.yaml", dump_study(self.config))
-            cache = ResponseCache(self.runs / "cache" / "responses.sqlite")
-            self.lm = open_lm(self.spec, cache=cache, admit=self.budget.admit, on_call=self.budget.record)
+            self.screen = self._open_screen()
             self.bench = self._bench()
             try:
                 return self._phases()
             finally:
                 self.clock.keep()
 
-    def _phases(self) -> Outcome:
-        baseline = self._baseline()
-        shortlist = self._screen() if self.phases.search else ()
-        candidates = self._compile() if self.phases.compile else {self.bare.id: self.bare}
-        trials = self._search(candidates, baseline, shortlist)
-        outcome = self._outcome(baseline, trials)
-        if self.phases.verdict and trials:
-            outcome = self._verdict(outcome, candidates)
-        if outcome.winner is not None:
-            served = self._served(outcome.winner.config)
-            outcome = replace(outcome, served_agreement=served, warnings=tuple(dict.fromkeys(self.warnings)))
-        self.run.write_json("outcome.json", outcome.as_json())
-        return outcome
+    # -- what is needed before the first question --
 
     def _allocation(self) -> Allocation:
         """The examples of each phase; those of the first process hold for all later ones, whatever their budget."""
-        allocation = allocate(self.config, self.dataset, calls_per_question(self.config, self.dataset))
         kept = self.run.read_json("examples.json")
-        if kept is None:
+        allocation = allocate(self.config, self.dataset, calls_per_question(self.config, self.dataset), kept=kept)
+        if kept is None or allocation.verdict_possible:
             self.run.write_json("examples.json", allocation.ids())
-            return allocation
-        by_id = {example.id: example for example in self.dataset.examples}
-        parts = {name: tuple(by_id[i] for i in ids) for name, ids in kept.items()}
-        return Allocation(
-            **parts,
-            calls_per_question=allocation.calls_per_question,
-            finalists=allocation.finalists,
-            groups=allocation.groups,
-        )
+        if not self.phases.verdict:
+            return allocation.without_verdict("this command looks no further than the search")
+        return allocation
 
     def _budget(self) -> Budget:
-        finished = [evaluation for _, evaluation in self.run.finished()]
-        calls = sum(int(evaluation.total("calls")) for evaluation in finished) + self.run.compile_calls()
-        money = sum(evaluation.usd or 0.0 for evaluation in finished)
-        budget = Budget(self.config.budget.lm_calls, self.config.budget.usd, calls, money)
-        budget.reserved = self.allocation.reserved_calls if self.phases.verdict else 0
+        limits = self.config.budget
+        spent = self.run.spent(lambda unit: not unit.startswith(VERDICT_PHASES))
+        budget = Budget(limits.lm_calls, limits.tokens, limits.usd, spent)
+        budget.reserved = self.allocation.reserved_calls
         return budget
 
+    def _open_screen(self) -> Screen | None:
+        if not any(example.evidence for example in self.dataset.validation):
+            self._warn(
+                "no validation question has evidence, so retrieval is not screened: try `ragwright data locate`."
+            )
+            return None
+        return Screen(self.config, self.dataset, self.runs, self.progress)
+
     def _bench(self) -> Workbench:
+        cache = ResponseCache(self.runs / "cache" / "responses.sqlite")
+
+        def opened(spec: LMSpec, role: Any) -> Any:
+            return open_lm(spec, cache=cache, role=role, admit=self.budget.admit, on_call=self.budget.record)
+
+        writer = self.reflection or _writing(self.spec)
+        judge = opened(self.judge, "judge") if self.judge is not None else None
+        models = Models(opened(self.spec, "task"), opened(writer, "reflection"), judge, self.spec)
         return Workbench(
             self.config,
             self.dataset,
             self.runs,
             self.run,
-            self.lm,
-            self.spec,
+            models,
             self.budget,
             self.allocation,
+            Foresight(self.screen),
             self.progress,
+            self._seconds_left,
         )
+
+    # -- the phases --
+
+    def _phases(self) -> Outcome:
+        self.bare = read_candidate(self.bench.program(self.baseline_config), {})
+        self._add([self.bare])
+        self.search = Search(
+            self.bench,
+            Proposals(self.config.space, self.config.sampler, self.config.seed) if self.phases.search else None,
+            self.allocation.search,
+            [self.bare.id],
+            self._on_step,
+            self.config.trials,
+            frugal=bool(self.config.minimize),
+        )
+        baseline = self._baseline()
+        first = self._lay(baseline)
+        self._explore(baseline, first)
+        outcome = self._outcome(baseline)
+        if self.allocation.verdict_possible and self.search.trials:
+            outcome = self._verdict(outcome, baseline)
+        elif self.phases.verdict and self.allocation.why_not:
+            self._warn(f"nothing could be confirmed: {self.allocation.why_not}.")
+        if outcome.winner is not None:
+            outcome = replace(outcome, served_agreement=self._served(outcome.winner.config))
+        outcome = replace(outcome, spent=self._spent(), warnings=tuple(dict.fromkeys(self.warnings)))
+        self.run.write_json("outcome.json", outcome.as_json())
+        return outcome
 
     @property
     def baseline_config(self) -> PipelineConfig:
         """The pipeline of the baseline."""
         return PipelineConfig(**self.config.baseline.model_dump()).canonical()
 
-    def _baseline(self) -> Entry:
+    def _baseline(self) -> Point:
         examples = self.allocation.search
         self.progress.phase("baseline", f"the setting to beat, on {len(examples)} search questions")
-        program = self.bench.program(self.baseline_config)
-        self.bare = read_candidate(program, {})
-        self.bare.save(self.run.candidates)
-        entry = self.bench.evaluate("baseline", "baseline", self.baseline_config, self.bare, examples)
-        self._tell(entry, self.bare)
+        point = self.search.begin(self.baseline_config, self.bare.id)
+        entry = self._entry(BASELINE, "baseline", point, point.rows)
+        self._tell(entry, point.rows)
         self.progress.entry(entry, best=False)
         self._fairness(entry)
-        return entry
+        if (why := self._too_dear(point)) is not None:
+            self.allocation = self.bench.allocation = self.allocation.without_verdict(why)
+            self.budget.reserved = 0
+        return point
 
     def _fairness(self, entry: Entry) -> None:
         s = entry.summary
@@ -177,16 +231,29 @@ class Study:
                 "a comparison with it is void. Give the study a baseline that answers, such as another prompt_format."
             )
 
-    def _screen(self) -> tuple[dict[str, Any], ...]:
-        """Points of the space whose retrieval is worth an LM call; none where retrieval cannot be measured."""
-        if not any(example.evidence for example in self.dataset.validation):
-            self._warn(
-                "no validation question has evidence, so retrieval is not screened: try `ragwright data locate`."
-            )
-            return ()
+    def _too_dear(self, baseline: Point) -> str | None:
+        """Why there can be no verdict, now that the baseline has shown what a question takes."""
+        if not self.allocation.verdict_possible or self._verdict_begun():
+            return None
+        minutes = self.config.budget.minutes
+        left = None if minutes is None else 60 * minutes - self.clock.seconds
+        return reserve_check(self.allocation, self.budget, self._pace(baseline), left)
+
+    def _lay(self, baseline: Point) -> PipelineConfig:
+        """Put the points to begin with on the table; the pipeline to compile on first is the first of them."""
+        if not self.phases.search:
+            return baseline.config
+        shortlist = self._screened() if self.screen is not None else ()
+        points = starting_points(self.config, self.dataset, self.run, shortlist)
+        self.search.lay(points)
+        return PipelineConfig.from_params(dict(points[0])).canonical() if points else baseline.config
+
+    def _screened(self) -> tuple[dict[str, Any], ...]:
+        """Points of the space whose retrieval is worth an LM call."""
+        assert self.screen is not None, "there is evidence"
         wanted = self.config.screen.configurations
         self.progress.phase("screen", f"retrieval alone, up to {wanted} configurations, no LM call")
-        screened = Screen(self.config, self.dataset, self.runs, self.progress).run()
+        screened = self.screen.run()
         write_screen(screened, self.config.name, self.config.smallest_effect)
         self.progress.note(
             f"{len(screened.points)} configurations, {screened.measure} {screened.baseline.quality:.3f} (baseline) to "
@@ -194,84 +261,237 @@ class Study:
         )
         return screened.shortlist
 
-    def _compile(self) -> dict[str, Candidate]:
-        """Candidates by id, the bare program first."""
-        found = {self.bare.id: self.bare}
-        for name, params in self.config.optimizer_params().items():
-            made = self.run.read_candidates(name)
-            if made is None:
-                self.progress.phase("compile", f"{name} on {len(self.allocation.train)} training questions")
-                search = self.bench.search(self.baseline_config)
-                task = CompileTask(
-                    lambda: self.bench.program(self.baseline_config),
-                    teachable(self.allocation.train, search),
-                    self.bench.metric,
-                    self.config.seed,
-                )
-                with self.bench.context(self.baseline_config):
-                    made, calls = compile_candidates(task, name, params)
-                self.run.save_candidates(name, made, calls)
-            found |= {candidate.id: candidate for candidate in made}
-        self.progress.phase("candidates", ", ".join(found))
-        return found
-
-    def _search(
-        self, candidates: dict[str, Candidate], baseline: Entry, shortlist: Sequence[Mapping[str, Any]]
-    ) -> list[Entry]:
-        examples = self.allocation.search
-        size = space_size(self.config, len(candidates)) if self.phases.search else len(candidates) - 1
-        self.progress.phase("search", f"{size} points (configuration x candidate), {len(examples)} questions each")
-        best = baseline.summary.score
-
-        def on_entry(entry: Entry) -> None:
-            nonlocal best
-            better = entry.summary.score > best
-            best = max(best, entry.summary.score)
-            self._tell(entry, candidates[entry.candidate])
-            self.progress.entry(entry, best=better)
-            self.clock.keep()
-
-        if self.phases.search:
-            trials = search(self.bench, candidates, self._affords, on_entry, shortlist)
-        else:
-            trials = self._score_candidates(candidates, on_entry)
-        if not trials:
+    def _explore(self, baseline: Point, first: PipelineConfig) -> None:
+        size = space_size(self.config, 1) if self.phases.search else 1
+        self.progress.phase(
+            "search", f"{size} configurations x candidates, {self.search.rung} questions a step, compiling in turns"
+        )
+        named = self.config.optimizer_params() if self.phases.compile else {}
+        program = self.bench.program(baseline.config)
+        predictors, train = max(1, len(program.predictors())), len(self.allocation.train)
+        turns = turns_of(named, lambda name, params: predicted_calls(name, params, predictors, train))
+        try:
+            Explorer(self.search, turns, self._compile, self.bare.id, baseline, first).run()
+        except BudgetExhaustedError as error:
+            self._warn(f"the search ended early: {error}")
+        if not self.search.trials:
             self._warn("the budget ended before the first trial: allow more calls, money or minutes.")
-        return trials
+        told = self.search.told()
+        if self.phases.search and told:
+            name = f"{self.config.name}-{fingerprint(self.config.space.model_dump(mode='json'))}"
+            Proposals(self.config.space, self.config.sampler, 0).keep(
+                self.run.journal, name, told, list(self.bench.candidates)
+            )
 
-    def _score_candidates(self, candidates: dict[str, Candidate], on_entry: Callable[[Entry], None]) -> list[Entry]:
-        """Every candidate but the bare one under the baseline's pipeline: what `compile` compares."""
-        entries = []
-        for candidate in [c for c in candidates.values() if c.id != self.bare.id]:
-            if not self._affords():
-                break
-            unit = f"candidate-{candidate.id}"
-            entries.append(self.bench.evaluate(unit, "search", self.baseline_config, candidate, self.allocation.search))
-            on_entry(entries[-1])
-        return entries
+    def _compile(self, number: int, turn: Turn, config: PipelineConfig) -> tuple[Sequence[str], int] | None:
+        """Let an optimizer make candidates on a pipeline; what it made before is read."""
+        name = f"{number:02d}-{turn.name}"
+        kept = self.run.read_candidates(name)
+        if kept is None:
+            if turn.most_calls and not self.budget.affords(turn.most_calls):
+                return None
+            self.progress.phase(
+                "compile", f"{turn.name}, at most {turn.most_calls} calls, on {config.chunk_size}x{config.top_k}"
+            )
+            before, problem = self.budget.ledger, ""
+            try:
+                with self.bench.context(config):
+                    made = run_optimizer(self._task(config), turn.name, turn.params).candidates
+            except CompileFailedError as error:
+                made, problem = [], str(error)
+            self.bench.models.confirm()
+            self.budget.check()
+            made += [child for child in recombine([*self._best_candidates(), *made], 2) if made]
+            self.run.save_candidates(name, made, self.budget.ledger - before, problem)
+            kept = self.run.read_candidates(name)
+            assert kept is not None, "saved just now"
+        made, spent, problem = kept
+        if problem:
+            self._warn(problem)
+        self._add(made)
+        self.progress.note(f"{turn.name}: {', '.join(c.id for c in made) or 'nothing new'}, {spent.total.calls} calls")
+        return [candidate.id for candidate in made], spent.total.calls
 
-    def _affords(self) -> bool:
-        """Whether one more trial leaves enough calls, money and time for the verdict."""
-        if not self.budget.affords(self.allocation.trial_calls):
-            return False
+    def _task(self, config: PipelineConfig) -> CompileTask:
+        return CompileTask(
+            build=lambda: self.bench.program(config),
+            train=teachable(self.allocation.train, self.bench.search(config)),
+            metric=self.bench.metric,
+            seed=self.config.seed,
+            reflection=self.bench.models.reflection,
+            folder=self.run.path / "compile",
+            threads=self.spec.threads,
+        )
+
+    def _best_candidates(self) -> list[Candidate]:
+        """The candidates of the best trials, best first."""
+        ranked = sorted(self.search.trials, key=lambda point: -self.search.estimate(point)[0])
+        return [self.bench.candidates[one] for one in dict.fromkeys(point.candidate for point in ranked)]
+
+    def _verdict(self, outcome: Outcome, baseline: Point) -> Outcome:
+        self.budget.reserved = 0
+        examples = {"search": self.allocation.search, "confirm": self.allocation.confirm}
+        rules = Rules(
+            self.config.finalists,
+            self.config.tolerance,
+            self.config.smallest_effect,
+            self.config.minimize[0] if self.config.minimize else "prompt_tokens",
+            self.config.guards,
+        )
+        self.progress.phase("confirm", f"the best few and the baseline on {len(examples['confirm'])} new questions")
+        found = confirm(self.bench, self.search, baseline, examples, self.allocation.groups, rules)
+        entries = [
+            self._told(unit_of("confirm", point), "confirm", point, rows)
+            for point, rows in zip(found.contenders, found.evaluations, strict=True)
+        ]
+        if found.choice is not None:
+            believed = zip(entries, found.choice.estimates, strict=True)
+            entries = [replace(entry, estimate=mean, spread=spread) for entry, (mean, spread) in believed]
+        outcome = replace(outcome, finalists=tuple(entries))
+        if found.choice is None:
+            self._warn("too much failed: no trial answered enough of its questions, so there is no winner.")
+            return outcome
+        outcome = replace(outcome, choice=found.choice.why)
+        if found.chosen is baseline:
+            # One that answers nothing is no fair opponent, and nothing is shown by its being kept.
+            fair = entries[0].summary.answers
+            return replace(outcome, verdict="not shown better" if fair else None)
+        return self._test(replace(outcome, winner=entries[found.choice.place]), found, baseline, rules)
+
+    def _test(self, outcome: Outcome, found: Confirmed, baseline: Point, rules: Rules) -> Outcome:
+        """The one look at the test split: the winner and the baseline, on the same questions."""
+        examples, winner = self.allocation.test, found.chosen
+        assert winner is not None, "a winner is chosen before the test"
+        look = f"{self.fingerprint}/{winner.config.fingerprint()}-{winner.candidate}"
+        openings = count_opening(self.runs, self.dataset.fingerprint, look)
+        self.progress.phase("test", f"the winner and the baseline on {len(examples)} questions never tuned on")
+        groups = self.allocation.groups
+        tested = open_test(
+            self.bench, baseline, winner, examples, groups, rules, lambda rows: summarize(rows, groups).answers
+        )
+        base = self._told(unit_of("test", baseline), "test", baseline, tested.baseline)
+        new = self._told(unit_of("test", winner), "test", winner, tested.winner)
+        self._fairness(base)
+        if (lost := len(examples) - tested.difference.n) > 0:
+            self._warn(f"{lost} test questions failed on one side and are left out.")
+        guards = guarded(tested.baseline, tested.winner, groups, rules)
+        for guard in guards:
+            if guard.state == "fell":
+                self._warn(
+                    f"{guard.metric} fell by {-guard.difference.mean:.3f}, more than the {guard.allowed:g} allowed."
+                )
+        return replace(
+            outcome,
+            test_baseline=base,
+            test_winner=new,
+            difference=tested.difference,
+            verdict=tested.verdict,
+            guards=tuple(guards),
+            test_openings=openings,
+        )
+
+    # -- time --
+
+    def _pace(self, point: Point) -> float:
+        """Seconds that a question takes, with as many threads as there are."""
+        return point.rows.total("latency_s") / max(1, len(point.rows.rows)) / self.spec.threads
+
+    def _seconds_left(self) -> float:
+        """Time for the search, what the verdict will take deducted, at the pace of what leads and of the baseline."""
         minutes = self.config.budget.minutes
-        return minutes is None or self.clock.seconds + self._seconds_ahead() <= 60 * minutes
+        if minutes is None:
+            return math.inf
+        left = 60 * minutes - self.clock.seconds
+        if not self.allocation.verdict_possible or self._verdict_begun():
+            return left
+        leader = self.search.leader()
+        baseline = next(point for point in self.search.points if point.unit == BASELINE)
+        both = self._pace(leader) + self._pace(baseline)
+        finalists = self._pace(leader) * self.allocation.finalists
+        return (
+            left - len(self.allocation.test) * both - len(self.allocation.confirm) * (finalists + self._pace(baseline))
+        )
 
-    def _seconds_ahead(self) -> float:
-        """What one more trial and the verdict will take, at the pace of the baseline and of the trials so far.
+    def _verdict_begun(self) -> bool:
+        return any(unit.startswith(VERDICT_PHASES) for unit, _ in self.run.finished())
 
-        The first trial's pace is the baseline's, as much faster as the space's contexts are shorter.
-        """
-        paces = {unit: e.total("latency_s") / len(e.rows) / self.spec.threads for unit, e in self.run.finished()}
-        slow = paces["baseline"]
-        trials = [pace for unit, pace in paces.items() if unit.startswith(("trial-", "candidate-"))]
-        baseline = self.config.baseline
-        shorter = min(1.0, mean_context(self.config.space) / (baseline.chunk_size * baseline.top_k))
-        usual = sum(trials) / len(trials) if trials else slow * shorter
-        part = self.allocation
-        confirm = len(part.confirm) * (slow + part.finalists * usual)
-        verdict = confirm + len(part.test) * (slow + usual) if self.phases.verdict else 0.0
-        return len(part.search) * usual + verdict
+    # -- what is told --
+
+    def _on_step(self, point: Point, leader: Point) -> None:
+        self.clock.keep()
+        estimate = self.search.estimate(leader)[0]
+        if leader.unit != BASELINE and estimate > self._reached:
+            self._reached = estimate + NOTEWORTHY
+            self.progress.entry(self._entry(leader.unit, "search", leader, leader.rows, estimated=True), best=True)
+
+    def _told(self, unit: str, phase: Phase, point: Point, rows: Evaluation) -> Entry:
+        entry = self._entry(unit, phase, point, rows)
+        self._tell(entry, rows)
+        self.progress.entry(entry, best=False)
+        self.clock.keep()
+        return entry
+
+    def _entry(self, unit: str, phase: Phase, point: Point, rows: Evaluation, *, estimated: bool = False) -> Entry:
+        estimate, spread = self.search.estimate(point) if estimated else (None, None)
+        asked, whole = len(rows.rows), len(self.allocation.search)
+        note = f"asked {asked} of {whole} questions" if phase == "search" and asked < whole else ""
+        summary = summarize(rows, self.allocation.groups)
+        return Entry(unit, phase, point.config, point.candidate, summary, note, estimate, spread)
+
+    def _tell(self, entry: Entry, rows: Evaluation) -> None:
+        if self.listener is not None:
+            candidate = self.bench.candidates[entry.candidate]
+            self.listener.entry(entry, rows, lambda: self.bench.messages(entry.config, candidate))
+
+    def _outcome(self, baseline: Point) -> Outcome:
+        trials = [self._entry(p.unit, "search", p, p.rows, estimated=True) for p in self.search.trials]
+        for entry, point in zip(trials, self.search.trials, strict=True):
+            self._tell(entry, point.rows)
+        return Outcome(
+            study=self.config.name,
+            fingerprint=self.fingerprint,
+            dataset=self.dataset.name,
+            dataset_fingerprint=self.dataset.fingerprint,
+            program=self.config.program,
+            metric=self.bench.metric.name,
+            lm=describe_endpoint(self.spec),
+            seed=self.config.seed,
+            baseline=self._entry(BASELINE, "baseline", baseline, baseline.rows, estimated=True),
+            trials=tuple(trials),
+            optimism=self._optimism(),
+            spent=self._spent(),
+        )
+
+    def _optimism(self) -> float | None:
+        """By how much the best trial's search score is expected to be too high because it is the best of many."""
+        examples, points = self.allocation.search, [p for p in self.search.trials if not p.failing]
+        if len(points) < 2:
+            return None
+        scores = np.full((len(points), len(examples)), np.nan)
+        for row, point in zip(scores, points, strict=True):
+            found = point.asked()
+            row[found.questions] = found.scores
+        return optimism(scores, [self.allocation.groups[e.id] for e in examples], self.config.seed)
+
+    def _spent(self) -> Spent:
+        by_role = self.run.spent()
+        total = by_role.total
+        return Spent(
+            calls=total.calls,
+            paid_calls=total.paid_calls,
+            prompt_tokens=total.prompt_tokens,
+            completion_tokens=total.completion_tokens,
+            usd=total.usd,
+            seconds=self.clock.seconds,
+            calls_allowed=self.config.budget.lm_calls,
+            by_role=by_role,
+            lm_seconds=sum(evaluation.total("latency_s") for _, evaluation in self.run.finished()),
+        )
+
+    def _add(self, candidates: Sequence[Candidate]) -> None:
+        for candidate in candidates:
+            self.bench.candidates[candidate.id] = candidate
+            candidate.save(self.run.candidates)
 
     def _served(self, config: PipelineConfig) -> float | None:
         """How well the approximate search that the export will use agrees with the exact one; None for words alone."""
@@ -284,122 +504,13 @@ class Study:
             self._warn(f"search in use finds {found:.1%} of what was found here: its index is approximate.")
         return found
 
-    def _verdict(self, outcome: Outcome, candidates: dict[str, Candidate]) -> Outcome:
-        self.budget.reserved = 0
-        finalists = self._confirm(outcome, candidates)
-        contenders = [entry for entry in finalists[1:] if self._valid(entry)]
-        if not contenders:
-            self._warn("no finalist answered enough of the confirm questions: there is no winner.")
-            return replace(outcome, finalists=tuple(finalists), warnings=tuple(self.warnings), spent=self._spent())
-        winner = max(contenders, key=lambda entry: (entry.summary.score, -entry.summary.prompt_tokens))
-        if winner.summary.score <= finalists[0].summary.score:
-            self._warn(
-                "on the confirm questions no finalist scored above the baseline: the lead of the search did not hold."
-            )
-        return self._test(replace(outcome, finalists=tuple(finalists), winner=winner), candidates)
-
-    def _confirm(self, outcome: Outcome, candidates: dict[str, Candidate]) -> list[Entry]:
-        """The baseline, then the best trials, on examples that the search has not seen."""
-        examples = self.allocation.confirm
-        trials = sorted(filter(self._valid, outcome.trials), key=lambda e: (-e.summary.score, e.summary.prompt_tokens))
-        chosen = trials[: self.config.finalists]
-        self.progress.phase("confirm", f"the best {len(chosen)} and the baseline on {len(examples)} new questions")
-        entries = []
-        for entry in [outcome.baseline, *chosen]:
-            entries.append(self._again("confirm", entry, candidates, examples))
-        return entries
-
-    def _again(self, phase: Any, entry: Entry, candidates: dict[str, Candidate], examples: Any) -> Entry:
-        """Score an entry's configuration and candidate on other examples."""
-        candidate = candidates.get(entry.candidate, self.bare)
-        unit = f"{phase}-{entry.config.fingerprint()}-{candidate.id}"
-        found = self.bench.evaluate(unit, phase, entry.config, candidate, examples)
-        self._tell(found, candidate)
-        self.progress.entry(found, best=False)
-        self.clock.keep()
-        return found
-
-    def _test(self, outcome: Outcome, candidates: dict[str, Candidate]) -> Outcome:
-        """The one look at the test split: the winner and the baseline, on the same questions."""
-        assert outcome.winner is not None, "a winner is chosen before the test"
-        examples = self.allocation.test
-        winner = outcome.winner
-        look = f"{self.fingerprint}/{winner.config.fingerprint()}-{winner.candidate}"
-        openings = count_opening(self.runs, self.dataset.fingerprint, look)
-        self.progress.phase("test", f"the winner and the baseline on {len(examples)} questions never tuned on")
-        base = self._again("test", outcome.baseline, candidates, examples)
-        new = self._again("test", winner, candidates, examples)
-        self._fairness(base)
-        difference = self._difference(base, new)
-        void = not base.summary.answers or not self._valid(new)
-        return replace(
-            outcome,
-            test_baseline=base,
-            test_winner=new,
-            difference=difference,
-            verdict=None if void else judge(difference, self.config.smallest_effect),
-            test_openings=openings,
-            spent=self._spent(),
-            warnings=tuple(dict.fromkeys(self.warnings)),
-        )
-
-    def _difference(self, base: Entry, new: Entry) -> Any:
-        old, scores = self._scores(base), self._scores(new)
-        both = [example_id for example_id in old if example_id in scores]
-        if len(both) < len(self.allocation.test):
-            self._warn(f"{len(self.allocation.test) - len(both)} test questions failed on one side and are left out.")
-        groups = self.allocation.groups
-        return paired_difference([scores[i] - old[i] for i in both], [groups[i] for i in both])
-
-    def _scores(self, entry: Entry) -> dict[str, float]:
-        evaluation = self.run.read_evaluation(entry.unit)
-        assert evaluation is not None, "scored just now"
-        return evaluation.scores
-
-    def _outcome(self, baseline: Entry, trials: list[Entry]) -> Outcome:
-        return Outcome(
-            study=self.config.name,
-            fingerprint=self.fingerprint,
-            dataset=self.dataset.name,
-            dataset_fingerprint=self.dataset.fingerprint,
-            program=self.config.program,
-            metric=self.config.metric,
-            lm=describe_endpoint(self.spec),
-            seed=self.config.seed,
-            baseline=baseline,
-            trials=tuple(trials),
-            spent=self._spent(),
-            warnings=tuple(dict.fromkeys(self.warnings)),
-        )
-
-    def _spent(self) -> Spent:
-        finished = [evaluation for _, evaluation in self.run.finished()]
-        prices = [evaluation.usd for evaluation in finished]
-
-        def total(name: str) -> int:
-            return int(sum(evaluation.total(name) for evaluation in finished))
-
-        return Spent(
-            calls=self.budget.calls,
-            paid_calls=total("paid_calls"),
-            prompt_tokens=total("prompt_tokens"),
-            completion_tokens=total("completion_tokens"),
-            usd=None if None in prices else sum(price or 0.0 for price in prices),
-            seconds=self.clock.seconds,
-            calls_allowed=self.config.budget.lm_calls,
-        )
-
-    def _tell(self, entry: Entry, candidate: Candidate) -> None:
-        if self.listener is not None:
-            evaluation = self.run.read_evaluation(entry.unit)
-            assert evaluation is not None, "scored just now"
-            self.listener.entry(entry, evaluation, lambda: self.bench.messages(entry.config, candidate))
-
     def _warn(self, text: str) -> None:
         if text not in self.warnings:
             self.warnings.append(text)
             self.progress.note(text)
 
-    @staticmethod
-    def _valid(entry: Entry) -> bool:
-        return entry.summary.valid
+
+def _writing(spec: LMSpec) -> LMSpec:
+    """The task LM as one that writes instructions: they are longer than answers, and asked for in a chat."""
+    most = spec.max_tokens
+    return replace(spec, endpoint="chat", max_tokens=None if most is None else max(INSTRUCTION_TOKENS, most))

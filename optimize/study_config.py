@@ -63,6 +63,7 @@ ChunkSize = Annotated[int, Field(ge=SIZES[0], le=SIZES[1])]
 Count = Annotated[int, Field(ge=COUNTS[0], le=COUNTS[1])]
 Overlap = Annotated[float, Field(ge=0.0, le=0.9)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Weight = Annotated[float, Field(gt=0.0)]
 Cutoff = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -92,10 +93,13 @@ Counts = Annotated[
 # `mipro:` with nothing after it asks for the optimizer as it is.
 Params = Annotated[dict[str, Any], BeforeValidator(lambda params: {} if params is None else params)]
 Optimizers = Annotated[
-    Annotated[list[str], Tag("[list]")] | Annotated[dict[str, Params], Tag("[mapping]")],
+    Annotated[list[str], Tag("[list]")] | Annotated[dict[str, Params | list[Any]], Tag("[mapping]")],
     _mapping_or("[list]"),
 ]
 LM = Annotated[Annotated[str, Tag("[text]")] | Annotated[dict[str, Any], Tag("[mapping]")], _mapping_or("[text]")]
+MetricSpec = Annotated[
+    Annotated[str, Tag("[text]")] | Annotated[dict[str, Weight], Tag("[mapping]")], _mapping_or("[text]")
+]
 
 
 class Space(_Strict):
@@ -146,7 +150,8 @@ class Baseline(_Strict):
 class BudgetConfig(_Strict):
     """Limits on everything together, the verdict included; the first that is reached ends the search."""
 
-    lm_calls: int = Field(default=600, ge=10)
+    lm_calls: int = Field(default=600, ge=1)
+    tokens: int | None = Field(default=None, ge=1)
     usd: float | None = Field(default=None, gt=0)
     minutes: float | None = Field(default=None, gt=0)
 
@@ -176,12 +181,18 @@ class StudyConfig(_Strict):
     dataset: str
     program: str = "rag"
     lm: LM = "local"
-    metric: str = "token_f1"
+    reflection_lm: LM | None = None
+    judge_lm: LM | None = None
+    metric: MetricSpec = "token_f1"
+    minimize: list[Literal["context_tokens", "prompt_tokens", "usd", "latency_s"]] = []
+    tolerance: float = Field(default=0.02, ge=0.0, lt=1.0)
+    guards: dict[str, Annotated[float, Field(ge=0.0, lt=1.0)]] = {}
+    repeats: int = Field(default=1, ge=1, le=20)
     space: Space = Space()
     baseline: Baseline = Baseline()
     screen: ScreenConfig = ScreenConfig()
     optimizers: Optimizers = ["labeled_fewshot", "bootstrap_fewshot"]
-    sampler: Literal["tpe", "random"] = "tpe"
+    sampler: Literal["tpe", "random", "grid", "gp", "nsga2"] = "tpe"
     trials: int | None = Field(default=None, ge=1)
     examples: Limits = Limits()
     finalists: int = Field(default=3, ge=1, le=10)
@@ -189,7 +200,7 @@ class StudyConfig(_Strict):
     budget: BudgetConfig = BudgetConfig()
     seed: int = 0
 
-    def optimizer_params(self) -> dict[str, dict[str, Any]]:
+    def optimizer_params(self) -> Mapping[str, dict[str, Any] | list[Any]]:
         """Optimizer name -> its parameters, however the file gave them."""
         return self.optimizers if isinstance(self.optimizers, dict) else {name: {} for name in self.optimizers}
 

@@ -22,6 +22,7 @@ from optimize.run_records import (
     dataset_record,
     describe_outcome,
     entry_metrics,
+    entry_outcome,
     messages_json,
     outcome_metrics,
     rows_table,
@@ -68,7 +69,8 @@ class Tracker:
         self._experiment = ""
         self._parent = ""
         self._metric = ""
-        self._finished: dict[str, str] = {}
+        self._finished: dict[str, Run] = {}
+        self._asked: dict[str, float] = {}
         self._open: dict[str, Run] = {}
 
     def open(self, study_yaml: str) -> None:
@@ -88,29 +90,28 @@ class Tracker:
             client.log_inputs(self._parent, [dataset_record(self.dataset, "study")])
 
     def entry(self, entry: Entry, evaluation: Evaluation, messages: Callable[[], list[dict[str, Any]]]) -> None:
-        """Log a finished evaluation, unless the store holds it.
+        """Log a finished evaluation, unless the store holds it with as many questions.
 
         Args:
             entry: What was scored, with its numbers.
             evaluation: Its rows.
             messages: Renders what the LM is sent, with placeholders for the inputs.
         """
-        if self._client is None or entry.unit in self._finished:
+        if self._client is None or self._asked.get(entry.unit, -1) >= entry.summary.n:
             return
         with self._forgiving():
-            client = self._client
-            run = self._take(client, entry.unit, entry.phase)
+            client, held = self._client, self._finished.get(entry.unit)
+            run = held or self._take(client, entry.unit, entry.phase)
             run_id = run.info.run_id
             client.log_text(run_id, rows_table(evaluation, self._examples, self.dataset.corpus), "rows.json")
             client.log_text(run_id, messages_json(messages()), "messages.json")
-            client.log_inputs(run_id, [dataset_record(self.dataset, entry.phase)])
-            tags = {
-                OUTCOME: entry.note or ("scored" if entry.summary.valid else "invalid: too many failures"),
-                **_TABLE_TAG,
-            }
-            self._log(client, run, entry.params, entry_metrics(entry, self._metric), tags)
+            if held is None:
+                client.log_inputs(run_id, [dataset_record(self.dataset, entry.phase)])
+            tags = {OUTCOME: entry_outcome(entry), **_TABLE_TAG}
+            self._log(client, run, entry.params, entry_metrics(entry, self._metric), tags, now=held is not None)
             client.set_terminated(run_id)
-            self._finished[entry.unit] = run_id
+            self._finished[entry.unit] = run
+            self._asked[entry.unit] = entry.summary.n
 
     def close(self, outcome: Outcome, files: list[Path], export: Path | None = None) -> None:
         """Log the result and end the parent run.
@@ -160,7 +161,8 @@ class Tracker:
             for run in found:
                 unit = run.data.tags[UNIT]
                 if unit != PARENT_UNIT and run.info.status == FINISHED:
-                    self._finished[unit] = run.info.run_id
+                    self._finished[unit] = run
+                    self._asked[unit] = run.data.metrics.get("n", 0)
                 else:
                     self._open[unit] = run
             page = found.token or None

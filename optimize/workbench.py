@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from optimize.belief import Floats
 from optimize.budget import Allocation, Budget
 from optimize.candidate import Candidate, apply_candidate
 from optimize.dataset import Dataset
 from optimize.evaluate import Evaluation, Row, evaluate
 from optimize.example import Example
+from optimize.foresight import Foresight
 from optimize.metrics import load_metric
-from optimize.outcome import Entry, Phase, summarize
+from optimize.outcome import Phase
 from optimize.progress import Progress
 from optimize.run_dir import RunDir
 from optimize.study_config import StudyConfig
@@ -28,19 +32,47 @@ if TYPE_CHECKING:
     from programs.search import Search
 
 
+@dataclass(frozen=True)
+class Models:
+    """The language models of a study, opened.
+
+    Attributes:
+        task: Answers.
+        reflection: Writes instructions.
+        judge: Judges answers; None where no metric asks it.
+        spec: What the task LM was opened from.
+    """
+
+    task: dspy.LM
+    reflection: dspy.LM
+    judge: dspy.LM | None
+    spec: LMSpec
+
+    def confirm(self) -> None:
+        """See that failures at the end of some work were not the endpoint's end, before the work is kept.
+
+        Raises:
+            EndpointError: They were.
+        """
+        for lm in (self.task, self.reflection, self.judge):
+            if lm is not None:
+                lm.engine.confirm()
+
+
 class Workbench:
-    """Scores configurations; each finished evaluation is kept in the run folder and never done again.
+    """Answers questions with a configuration and a candidate; what was answered is kept and never asked again.
 
     Args:
         study: The study file.
         dataset: The data.
         runs: The folder that indexes are kept under.
         run: The study's own folder.
-        lm: The task LM.
-        spec: What it was opened from.
+        models: The language models.
         budget: Counts the calls.
         allocation: Which examples each phase works on.
+        foresight: Foresees retrieval.
         progress: Hears what happens.
+        seconds_left: Wall-clock time that the search may still take, the verdict's deducted; infinite without a limit.
     """
 
     def __init__(
@@ -49,23 +81,22 @@ class Workbench:
         dataset: Dataset,
         runs: Path,
         run: RunDir,
-        lm: dspy.LM,
-        spec: LMSpec,
+        models: Models,
         budget: Budget,
         allocation: Allocation,
+        foresight: Foresight,
         progress: Progress,
+        seconds_left: Callable[[], float] = lambda: math.inf,
     ) -> None:
-        self.study, self.dataset, self.runs, self.run = study, dataset, runs, run
-        self.lm, self.threads, self.budget, self.allocation, self.progress = (
-            lm,
-            spec.threads,
-            budget,
-            allocation,
-            progress,
-        )
-        self.summarizer = open_summarizer(lm, spec)
-        self.metric = load_metric(study.metric)
+        self.study, self.dataset, self.runs, self.run, self.models = study, dataset, runs, run, models
+        self.budget, self.allocation, self.progress = budget, allocation, progress
+        self._foresight, self._seconds_left = foresight, seconds_left
+        self.summarizer = open_summarizer(models.task, models.spec)
+        cache = runs / "cache" / "vectors"
+        self.metric = load_metric(study.metric, models.judge, cache=cache)
+        self.guards = [load_metric(name, models.judge, cache=cache) for name in study.guards]
         self.examples = {example.id: example for example in dataset.examples}
+        self.candidates: dict[str, Candidate] = {}
         self._searches: dict[str, Search] = {}
 
     def search(self, config: PipelineConfig) -> Search:
@@ -93,30 +124,52 @@ class Workbench:
 
         from programs.prompt_format import FORMATS
 
-        return dspy.context(lm=self.lm, adapter=FORMATS[config.prompt_format]())
+        return dspy.context(lm=self.models.task, adapter=FORMATS[config.prompt_format]())
 
-    def evaluate(
-        self, unit: str, phase: Phase, config: PipelineConfig, candidate: Candidate, examples: Sequence[Example]
-    ) -> Entry:
-        """Score a configuration with a candidate, or read the score where this unit was finished before."""
+    def ask(
+        self, unit: str, phase: Phase, config: PipelineConfig, candidate: str, examples: Sequence[Example]
+    ) -> Evaluation:
+        """Answer the examples and score the answers; those of this unit that were answered before are read."""
 
-        def compute() -> Evaluation:
-            rows: list[Row] = []
+        def compute(start: int) -> Evaluation:
+            asked = examples[start:]
+            done = 0
 
             def on_row(row: Row) -> None:
-                rows.append(row)
-                spent = f"{self.budget.calls}/{self.budget.lm_calls} calls"
-                self.progress.working(unit, len(rows), len(examples), spent)
+                nonlocal done
+                done += 1
+                self.progress.working(unit, start + done, len(examples), str(self.budget.limits()[0]))
 
-            program = self.program(config, candidate)
+            program = self.program(config, self.candidates[candidate])
+            also = self.guards if phase in ("confirm", "test") else ()
             with self.context(config):
-                return evaluate(program, examples, self.metric, self.threads, on_row)
+                found = evaluate(
+                    program, asked, self.metric, self.models.spec.threads, on_row, also, self.study.repeats
+                )
+            # Before it is kept: what an endpoint's end made fail is no failure of the answers.
+            self.models.confirm()
+            return found
 
-        evaluation = self.run.evaluation(unit, compute)
+        evaluation = self.run.evaluation(unit, len(examples), compute)
         error = next((row.error for row in evaluation.rows if row.error), None)
         if error is not None:
             self.progress.note(f"{unit}: {evaluation.failures} of {len(evaluation.rows)} failed; the first: {error}")
-        return Entry(unit, phase, config, candidate.id, summarize(evaluation, self.allocation.groups))
+        return evaluation
+
+    def affords(self, unit: str, count: int) -> bool:
+        """Whether so many search questions may be asked, the verdict kept affordable; answered ones cost nothing."""
+        missing = count - self.run.answered(unit)
+        if missing <= 0:
+            return True
+        return self.budget.affords(missing * self.allocation.calls_per_question) and self._seconds_left() > 0
+
+    def foresee(self, config: PipelineConfig, examples: Sequence[Example]) -> Floats:
+        """What is known without an LM call; questions x signals."""
+        return self._foresight.signals(config, examples)
+
+    def tokens(self, config: PipelineConfig, candidate: str) -> float:
+        """About how many prompt tokens a question will take."""
+        return self._foresight.prompt_tokens(config, self.candidates[candidate])
 
     def messages(self, config: PipelineConfig, candidate: Candidate) -> list[dict[str, Any]]:
         """What the LM is sent, predictor by predictor, with placeholders for what changes with the question."""

@@ -6,6 +6,7 @@ is metadata of the request, so that a cached response tells the two kinds apart.
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -129,7 +130,7 @@ class CompletionEngine:
                 return json.loads(reply.read())
         except urllib.error.HTTPError as error:
             problem = _http_problem(error.code, error.read(10_000).decode(errors="replace"))
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             late = "timed out" in str(error)
             problem = TimeoutError("no answer in time") if late else TransportError(f"no connection: {error}")
         except ValueError:

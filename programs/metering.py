@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -150,6 +150,16 @@ class MeteredEngine:
         with self._alone(key):
             return self._recall(key) or self._ask(key, request)
 
+    def confirm(self) -> None:
+        """Make sure that the endpoint lives where its latest call failed: ask before failures are kept as results.
+
+        Raises:
+            EndpointError: It does not, and what failed is no result.
+        """
+        # Where the budget is used up nothing more is asked, and what was paid for is kept.
+        with suppress(BudgetExhaustedError):
+            self._gate.confirm()
+
     def close(self) -> None:
         """Nothing to close: what sends is shared by several engines."""
 
@@ -192,30 +202,32 @@ class MeteredEngine:
         return response
 
     def _ask(self, key: str, request: Request) -> Response:
-        started: list[float] = []
-
-        def send() -> Response:
-            self._admit()
-            started.append(time.perf_counter())
-            return self._send(request)
-
         try:
-            response = self._gate.call(send)
+            response, latency_s, usd = self._gate.call(lambda: self._sent(key, request))
         except BudgetExhaustedError:
             raise
-        except Exception as error:
+        except Exception:
             with self._lock:
                 self._errors += 1
-            if started:
-                said = f"{type(error).__name__}: {error}".splitlines()[0][:500]
-                waited = time.perf_counter() - started[0]
-                self._report(CallRecord(self._role, key, 0, 0, 0, waited, None, paid=True, error=said))
             raise
-        latency_s = _reported_latency(response) or time.perf_counter() - started[0]
-        usd = self._price(request, response)
         self._keep(key, response, latency_s, usd)
-        self._report(self._record(key, response, latency_s, usd, paid=True))
         return response
+
+    def _sent(self, key: str, request: Request) -> tuple[Response, float, float | None]:
+        """One admitted call, reported: the answer, its seconds and its price. The gate's probes come here, too."""
+        self._admit()
+        started = time.perf_counter()
+        try:
+            response = self._send(request)
+        except Exception as error:
+            said = self._gate.clean(f"{type(error).__name__}: {error}").splitlines()[0][:500]
+            waited = time.perf_counter() - started
+            self._report(CallRecord(self._role, key, 0, 0, 0, waited, None, paid=True, error=said))
+            raise
+        latency_s = _reported_latency(response) or time.perf_counter() - started
+        usd = self._price(request, response)
+        self._report(self._record(key, response, latency_s, usd, paid=True))
+        return response, latency_s, usd
 
     def _keep(self, key: str, response: Response, latency_s: float, usd: float | None) -> None:
         from dspy._vendor.lm15.serde import response_to_dict

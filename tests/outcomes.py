@@ -8,9 +8,11 @@ from pathlib import Path
 from optimize.dataset import Dataset, load_dataset, write_examples
 from optimize.evaluate import Evaluation, Row
 from optimize.example import Example, Place
-from optimize.outcome import Entry, Outcome, Phase, Spent, summarize
+from optimize.ledger import Ledger, Spending
+from optimize.outcome import Entry, Guard, Outcome, Phase, Spent, summarize
 from optimize.run_dir import RunDir
 from optimize.statistics import judge, paired_difference
+from optimize.study_config import StudyConfig, dump_study
 from programs.config import PipelineConfig
 from programs.types import Span
 
@@ -18,6 +20,7 @@ BASELINE = PipelineConfig(top_k=3, retrieve_k=3, prompt_format="compact")
 WINNER = PipelineConfig(
     chunk_size=64, top_k=1, retriever="sparse", embedder="none", prompt_format="compact"
 ).canonical()
+SPENT = Ledger({"task": Spending(100, 80, 4000, 300, 0.1), "reflection": Spending(20, 16, 800, 60, 0.02)})
 NASTY = "Is <script>alert('x')</script> | *bold* `code` safe?"
 
 
@@ -63,7 +66,7 @@ def make_rows(examples: tuple[Example, ...], right: int) -> Evaluation:
 
 
 class Studied:
-    """A finished study with its run folder.
+    """A finished study with its run folder. The last trial was asked half of the questions only.
 
     Attributes:
         outcome: With all phases.
@@ -73,6 +76,7 @@ class Studied:
     def __init__(self, folder: Path, documents: int = 12) -> None:
         self.dataset = make_dataset(folder / "handmade", documents)
         self.run = RunDir(folder / "runs" / "towers-0123456789ab")
+        self.run.write_text("study.yaml", dump_study(StudyConfig(name="towers", dataset=str(self.dataset.path))))
         self.evaluations: dict[str, Evaluation] = {}
         self.outcome = self._outcome(documents)
 
@@ -81,26 +85,49 @@ class Studied:
         """The same study while it searches."""
         o = self.outcome
         unknown = {"winner": None, "test_baseline": None, "test_winner": None, "difference": None, "verdict": None}
-        return replace(o, trials=o.trials[:1], finalists=(), test_openings=0, warnings=(), **unknown)  # type: ignore[arg-type]
+        nothing = {"finalists": (), "test_openings": 0, "warnings": (), "choice": "", "guards": ()}
+        return replace(o, trials=o.trials[:1], **nothing, **unknown)  # type: ignore[arg-type]
 
     @property
     def confirmed(self) -> Outcome:
         """The same study before its test."""
         unknown = {"test_baseline": None, "test_winner": None, "difference": None, "verdict": None}
-        return replace(self.outcome, test_openings=0, **unknown)  # type: ignore[arg-type]
+        return replace(self.outcome, test_openings=0, guards=(), **unknown)  # type: ignore[arg-type]
 
-    def entry(self, unit: str, phase: Phase, config: PipelineConfig, candidate: str, right: int) -> Entry:
+    @property
+    def kept(self) -> Outcome:
+        """The same study, had confirm chosen the baseline."""
+        finalists = tuple(
+            replace(entry, estimate=estimate, spread=0.03)
+            for entry, estimate in zip(self.outcome.finalists, (0.41, 0.39), strict=True)
+        )
+        return replace(self.confirmed, winner=None, finalists=finalists, verdict="not shown better")
+
+    def entry(
+        self,
+        unit: str,
+        phase: Phase,
+        config: PipelineConfig,
+        candidate: str,
+        right: int,
+        estimate: float | None = None,
+        asked: int | None = None,
+    ) -> Entry:
         """An evaluation, kept in the run folder."""
-        examples = self.dataset.test if phase == "test" else self.dataset.validation
-        evaluation = self.run.evaluation(unit, lambda: make_rows(examples, right))
+        whole = self.dataset.test if phase == "test" else self.dataset.validation
+        examples = whole[:asked]
+        evaluation = self.run.evaluation(unit, len(examples), lambda start: make_rows(examples, right))
         self.evaluations[unit] = evaluation
-        return Entry(unit, phase, config, candidate, summarize(evaluation, {e.id: e.id for e in examples}))
+        summary = summarize(evaluation, {e.id: e.id for e in examples})
+        note = f"asked {asked} of {len(whole)} questions" if asked else ""
+        return Entry(unit, phase, config, candidate, summary, note, estimate, None if estimate is None else 0.04)
 
     def _outcome(self, n: int) -> Outcome:
         new = "labeled_fewshot-89abcdef"
         trials = (
-            self.entry("trial-0000", "search", replace(BASELINE, top_k=1, retrieve_k=1), "bare-01234567", n // 2),
-            self.entry("trial-0001", "search", WINNER, new, n - 1),
+            self.entry("trial-0000", "search", replace(BASELINE, top_k=1, retrieve_k=1), "bare-01234567", n // 2, 0.45),
+            self.entry("trial-0001", "search", WINNER, new, n - 1, 0.8),
+            self.entry("trial-0002", "search", replace(BASELINE, top_k=2), new, 1, 0.3, n // 2),
         )
         finalists = (
             self.entry("confirm-base", "confirm", BASELINE, "bare-01234567", n // 4),
@@ -120,9 +147,12 @@ class Studied:
             metric="token_f1",
             lm="this process (model.gguf)",
             seed=0,
-            baseline=self.entry("baseline", "baseline", BASELINE, "bare-01234567", n // 3),
+            baseline=self.entry("baseline", "baseline", BASELINE, "bare-01234567", n // 3, 0.35),
             trials=trials,
-            spent=Spent(120, 96, 4800, 360, 0.12, 75.0, 600),
+            spent=Spent(120, 96, 4800, 360, 0.12, 75.0, 600, SPENT),
+            choice="the best estimate: no cheaper one is shown to lose no more than 0.02",
+            optimism=0.07,
+            guards=(Guard("exact_match", 0.1, difference, "held"),),
             finalists=finalists,
             winner=finalists[1],
             test_baseline=test_base,

@@ -10,10 +10,11 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from optimize.headline import headline, score_interval
-from optimize.outcome import Outcome
+from optimize.headline import headline
+from optimize.outcome import Guard, Outcome
 from optimize.report import render_terminal, write_report
-from optimize.report_charts import Mark, nice_ticks, pareto_front
+from optimize.report_charts import Mark, nice_ticks, pareto_front, trade_off_chart
+from optimize.report_trade_offs import trade_offs
 from tests.outcomes import NASTY, Studied
 
 
@@ -70,10 +71,10 @@ def test_the_verdict_comes_first_with_its_interval(studied: Studied) -> None:
 
 def test_every_format_has_the_numbers(studied: Studied) -> None:
     html, markdown = reports(studied, studied.outcome)
-    interval = score_interval(studied.outcome.test_winner, 12)  # type: ignore[arg-type]
-    assert interval is not None
+    assert studied.outcome.test_winner is not None
+    winner = studied.outcome.test_winner.summary
     for text in (html, markdown.replace("\\", "")):
-        assert f"0.833 [{interval[0]:.3f}, {interval[1]:.3f}]" in text
+        assert f"0.833 [{winner.low:.3f}, {winner.high:.3f}]" in text
         assert "opened 2 times" in text
         assert "labeled_fewshot-89abcdef" in text
         assert "120 of 600 allowed" in text
@@ -110,7 +111,8 @@ def test_the_page_is_whole_and_needs_no_network(studied: Studied, phase: str) ->
 
 def test_a_study_in_progress_says_so(studied: Studied) -> None:
     _, markdown = reports(studied, studied.begun)
-    assert "Not confirmed yet" in markdown
+    assert "Not confirmed: on 12 search questions the baseline scores 0.333" in markdown
+    assert "trial-0000, believed to score 0.450 ± 0.040 (0.500 on the 12 questions that it was asked)" in markdown
     assert "## Finalists" not in markdown
     assert "## Questions won" not in markdown
     assert "winner at work" not in markdown
@@ -122,13 +124,13 @@ def test_a_study_in_progress_says_so(studied: Studied) -> None:
 def test_before_the_test_the_confirm_scores_are_compared(studied: Studied) -> None:
     _, markdown = reports(studied, studied.confirmed)
     assert "Not tested yet: on 12 confirm questions the winner scores 0.833" in markdown
-    assert "| token_f1 on confirm | 0.250 ± " in markdown
+    assert "| token_f1 on confirm | 0.250 \\[" in markdown
     assert "opened" not in markdown
     assert "| test | — | — | — |" in markdown
 
 
 def test_finalists_without_a_winner_and_a_void_test_are_told(studied: Studied) -> None:
-    nobody = replace(studied.confirmed, winner=None)
+    nobody = replace(studied.confirmed, winner=None, choice="")
     assert headline(nobody).word == "no winner"
     void = replace(studied.outcome, verdict=None)
     assert headline(void).sentence.startswith("Void: ")
@@ -142,6 +144,127 @@ def test_every_verdict_has_words(studied: Studied, verdict: str) -> None:
     said = headline(replace(studied.outcome, verdict=verdict))  # type: ignore[arg-type]
     assert said.word == verdict
     assert said.sentence.endswith(".")
+
+
+def test_a_baseline_that_is_kept_is_the_result(studied: Studied) -> None:
+    said = headline(studied.kept)
+    assert said.word == "not shown better"
+    assert "baseline: 0.410 ± 0.030 token_f1, the best other one 0.390 ± 0.030" in said.detail
+    assert said.detail.endswith("Keep it; the test was not opened.")
+    _, markdown = reports(studied, studied.kept)
+    assert "Chosen: the baseline, the best estimate" in markdown
+    assert re.search(r"\| \*\*baseline\*\* \| \*\*0.410 ± 0.030\*\*", markdown)
+    assert "winner at work" not in markdown
+    assert "best other finalist" in printed(studied.kept)
+
+
+def test_a_cheap_baseline_is_not_said_to_be_the_best(studied: Studied) -> None:
+    base, other = studied.kept.finalists
+    cheap = "the cheapest of 2 that lose no more than 0.02 to the best (95 %)"
+    kept = replace(studied.kept, choice=cheap, finalists=(base, replace(other, estimate=0.42)))
+    assert f"what you have is {cheap}" in headline(kept).detail
+    assert "nothing is expected to beat" not in headline(kept).detail
+
+
+def test_a_trial_that_is_not_ahead_is_not_praised(studied: Studied) -> None:
+    ahead = replace(studied.begun, baseline=replace(studied.begun.baseline, estimate=0.5, spread=0.01))
+    assert "no more than what is believed of the baseline, 0.500 ± 0.010" in headline(ahead).detail
+    assert "no more than" not in headline(studied.begun).detail
+
+
+def test_an_interval_alone_shows_nothing(studied: Studied) -> None:
+    d = studied.outcome.difference
+    assert d is not None
+    alone = replace(studied.outcome, verdict="underpowered", difference=replace(d, low=0.01, p_value=0.07))
+    assert "the permutation test does not confirm it (p = 0.070)" in headline(alone).sentence
+    other = replace(alone, difference=replace(d, low=-0.01, p_value=0.04))
+    assert "(p = 0.040), but the interval does not confirm it" in headline(other).sentence
+    neither = replace(alone, difference=replace(d, low=-0.01, p_value=0.4, detectable=0.3))
+    assert "would show a difference of 0.300 or more only" in headline(neither).sentence
+    one = replace(alone, difference=replace(d, low=-math.inf, high=math.inf, clusters=1))
+    assert "all questions are of one group" in headline(one).sentence
+
+
+def test_a_guard_that_fell_is_in_the_verdict(studied: Studied) -> None:
+    d = studied.outcome.difference
+    assert d is not None
+    guards = (Guard("groundedness", 0.02, replace(d, mean=-0.2, low=-0.3, high=-0.1), "fell"),)
+    fallen = replace(studied.outcome, guards=guards)
+    assert headline(fallen).word == "better, but a guard fell"
+    assert "; but groundedness fell by 0.200, more than the 0.02 allowed." in headline(fallen).sentence
+    html, markdown = reports(studied, fallen)
+    assert 'class="verdict better"' not in html
+    assert "| groundedness | 0.02 | -0.200 \\[-0.300, -0.100\\] | 12 | fell: shown" in markdown
+    assert headline(studied.outcome).word == "better"
+
+
+def test_what_is_believed_of_a_trial_comes_before_its_score(studied: Studied) -> None:
+    backwards = replace(studied.outcome, trials=studied.outcome.trials[::-1])
+    _, markdown = reports(studied, backwards)
+    section = markdown.split("## All trials")[1].split("##")[0]
+    rows = [line for line in section.splitlines() if "trial-" in line]
+    assert [re.findall(r"trial-\d+", row)[0] for row in rows] == ["trial-0000", "trial-0001", "trial-0002"]
+    assert rows[0].startswith("| trial-0000 | 0.450 ± 0.040 | 0.500 ± ")
+    assert "1 of 3 trials were asked fewer than all 12 search questions" in section
+    assert "asked 6 of 12" not in section
+
+
+def test_the_best_of_many_is_said_to_be_too_high(studied: Studied) -> None:
+    said = "The best search score as it stands is 0.917 (trial-0001). It is expected to be too high by about 0.070"
+    for outcome in (studied.outcome, studied.begun):
+        one = replace(outcome, trials=studied.outcome.trials)
+        assert f"{said}, because it is the best of 3; its estimate is 0.800 ± 0.040." in reports(studied, one)[1]
+    assert "too high by" not in reports(studied, replace(studied.outcome, optimism=None))[1]
+
+
+def test_each_phase_has_what_was_known_in_it(studied: Studied) -> None:
+    _, markdown = reports(studied, studied.outcome)
+    assert "| search, estimate | 12 | 0.350 ± 0.040 | 0.800 ± 0.040 |" in markdown
+    assert "| confirm | 12 | 0.250 ± " in markdown
+
+
+def test_every_role_has_its_cost(studied: Studied) -> None:
+    _, markdown = reports(studied, studied.outcome)
+    assert "| answering | 100 | 4,300 | 0.1000 USD |" in markdown
+    assert "| writing instructions | 20 | 860 | 0.0200 USD |" in markdown
+
+
+def test_the_trade_offs_are_what_no_other_trial_beats(studied: Studied) -> None:
+    base, best = studied.outcome.trials[:2]
+    points = {"trial-0000": (10, 0.3), "trial-0001": (30, 0.6), "trial-0002": (90, 0.61), "trial-0003": (95, 0.4)}
+    trials = tuple(
+        replace(base, unit=unit, summary=replace(base.summary, prompt_tokens=12 * tokens), estimate=estimate)
+        for unit, (tokens, estimate) in points.items()
+    )
+    section = trade_offs(replace(studied.outcome, trials=trials), tolerance=0.02)
+    assert section is not None
+    table = next(block for block in section.blocks if hasattr(block, "rows"))
+    assert [(row[0], row[2], row[4]) for row in table.rows] == [
+        ("trial-0000", "10", ""),
+        ("trial-0001", "30", "cheapest within tolerance, knee"),
+        ("trial-0002", "90", "best estimate"),
+    ]
+    said = reports(studied, studied.outcome)[1].split("## Trade-offs")[1].split("##")[0]
+    assert f"**{best.unit}** | **0.800 ± 0.040** | **40** | **12 of 12** |" in said
+    assert "cheapest within tolerance, winner" in said
+    assert trade_offs(replace(studied.outcome, trials=()), 0.02) is None
+
+
+def test_a_front_without_a_bulge_has_no_knee(studied: Studied) -> None:
+    base = studied.outcome.trials[0]
+    points = {"trial-0000": (10, 0.3), "trial-0001": (100, 0.31), "trial-0002": (1000, 0.8)}
+    trials = tuple(
+        replace(base, unit=unit, summary=replace(base.summary, prompt_tokens=12 * tokens), estimate=estimate)
+        for unit, (tokens, estimate) in points.items()
+    )
+    section = trade_offs(replace(studied.outcome, trials=trials), tolerance=0.02)
+    assert section is not None
+    assert "knee" not in str(section).lower()
+
+
+def test_what_little_is_known_of_is_drawn_faint() -> None:
+    svg = trade_off_chart([Mark(5, 0.5, "trial", "a", 0.1, faint=True), Mark(9, 0.6, "winner", "b")], "c", "u", "l")
+    assert svg.count('class="trial faint"') == svg.count('class="error"') == 1
 
 
 def test_what_is_not_known_is_not_zero(studied: Studied) -> None:

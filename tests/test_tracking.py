@@ -3,13 +3,15 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from optimize.evaluate import Evaluation
 from optimize.outcome import Entry
-from optimize.run_records import metric_name
+from optimize.run_records import metric_name, rows_table, study_params
 from optimize.study_config import StudyConfig, dump_study
 from optimize.tracking import Tracker, connect, default_uri
 from optimize.ui import serve_ui
@@ -91,9 +93,10 @@ def test_scores_of_different_phases_never_share_a_name(studied: Studied) -> None
     log_all(studied, tracked(studied))
     runs = Store(studied).runs()
     scores = {unit: {n for n in run.data.metrics if "token_f1" in n} for unit, run in runs.items() if unit != "study"}
-    assert scores["baseline"] == scores["trial-0000"] == {"search.token_f1", "search.token_f1_stderr"}
-    assert scores["confirm-new"] == {"confirm.token_f1", "confirm.token_f1_stderr"}
-    assert scores["test-new"] == {"test.token_f1", "test.token_f1_stderr"}
+    ends, belief = ("", "_stderr", "_low", "_high"), ("_estimate", "_estimate_spread")
+    assert scores["baseline"] == scores["trial-0000"] == {f"search.token_f1{end}" for end in (*ends, *belief)}
+    assert scores["confirm-new"] == {f"confirm.token_f1{end}" for end in ends}
+    assert scores["test-new"] == {f"test.token_f1{end}" for end in ends}
     assert "score" not in runs["test-new"].data.metrics
     others = {frozenset(set(runs[unit].data.metrics) - names) for unit, names in scores.items()}
     assert len(others) == 1
@@ -105,6 +108,45 @@ def test_scores_of_different_phases_never_share_a_name(studied: Studied) -> None
     assert trial.data.metrics["search.token_f1"] == pytest.approx(11 / 12)
     assert trial.data.tags["ragwright.phase"] == "search"
     assert trial.data.tags["ragwright.outcome"] == "scored"
+
+
+def test_a_trial_that_was_asked_less_has_stopped_early(studied: Studied) -> None:
+    log_all(studied, tracked(studied))
+    trial = Store(studied).runs()["trial-0002"]
+    assert trial.data.tags["ragwright.outcome"] == "stopped early"
+    assert (trial.data.metrics["n"], trial.data.metrics["search.token_f1_estimate"]) == (6, 0.3)
+
+
+def test_a_trial_that_went_on_is_logged_anew(studied: Studied) -> None:
+    log_all(studied, tracked(studied))
+    before = Store(studied).runs()["trial-0002"]
+    rows = Evaluation(studied.evaluations["trial-0000"].rows)
+    longer = replace(studied.outcome.trials[2], summary=studied.outcome.trials[0].summary, note="", estimate=0.5)
+    warned: list[str] = []
+    again = tracked(studied, warned)
+    again.open(STUDY)
+    again.entry(longer, rows, lambda: MESSAGES)
+    store = Store(studied)
+    after = store.runs()["trial-0002"]
+    assert warned == []
+    assert (after.info.run_id, after.info.status) == (before.info.run_id, "FINISHED")
+    assert (after.data.metrics["n"], after.data.metrics["search.token_f1_estimate"]) == (12, 0.5)
+    assert after.data.tags["ragwright.outcome"] == "scored"
+    assert len(store.artifact(after, "rows.json")["data"]) == 12
+
+
+def test_questions_without_known_answers_have_rows(studied: Studied) -> None:
+    corpus, examples = studied.dataset.corpus, studied.dataset.test
+    unknown = {example.id: replace(example, answers=None) for example in examples}
+    rows = Evaluation(tuple(replace(row, feedback="too long") for row in studied.evaluations["test-new"].rows))
+    table = json.loads(rows_table(rows, unknown, corpus))
+    cells = dict(zip(table["columns"], table["data"][0], strict=True))
+    assert (cells["gold"], cells["feedback"]) == ("(not known)", "too long")
+
+
+def test_a_weighted_metric_is_a_param(studied: Studied) -> None:
+    weighted = StudyConfig(name="towers", dataset="/data/handmade", metric={"token_f1": 0.5, "chrf": 0.5})
+    assert study_params(dump_study(weighted))["metric"] == "0.5 token_f1 + 0.5 chrf"
 
 
 def test_the_rows_and_the_messages_can_be_read(studied: Studied, monkeypatch: pytest.MonkeyPatch) -> None:
