@@ -23,6 +23,7 @@ from optimize.evaluate import Evaluation
 from optimize.explorer import Explorer, Turn, turns_of
 from optimize.foresight import Foresight
 from optimize.identity import calls_per_question, study_fingerprint
+from optimize.ledger import Ledger
 from optimize.openings import count_opening
 from optimize.outcome import Entry, Outcome, Phase, Spent, summarize
 from optimize.progress import Progress
@@ -142,10 +143,23 @@ class Study:
 
     def _budget(self) -> Budget:
         limits = self.config.budget
-        spent = self.run.spent(lambda unit: not unit.startswith(VERDICT_PHASES))
-        budget = Budget(limits.lm_calls, limits.tokens, limits.usd, spent)
+        searching = self.run.spent(lambda unit: not unit.startswith(VERDICT_PHASES))
+        budget = Budget(limits.lm_calls, limits.tokens, limits.usd, searching + self._earlier_verdicts())
         budget.reserved = self.allocation.reserved_calls
         return budget
+
+    def _earlier_verdicts(self) -> Ledger:
+        """What verdicts under smaller budgets took: this one may be about another winner and is paid for anew.
+
+        It is written down when a budget is first given, so that the same budget always means the same search.
+        """
+        kept: dict[str, Any] = self.run.read_json("verdicts.json") or {}
+        name = self.config.budget.model_dump_json()
+        if name not in kept:
+            searching = self.run.spent(lambda unit: not unit.startswith(VERDICT_PHASES))
+            kept[name] = (self.run.spent() - searching).as_json()
+            self.run.write_json("verdicts.json", kept)
+        return Ledger.from_json(kept[name])
 
     def _open_screen(self) -> Screen | None:
         if not any(example.evidence for example in self.dataset.validation):
@@ -288,7 +302,8 @@ class Study:
         name = f"{number:02d}-{turn.name}"
         kept = self.run.read_candidates(name)
         if kept is None:
-            if turn.most_calls and not self.budget.affords(turn.most_calls):
+            seconds = turn.most_calls * self._pace(self.search.leader())
+            if turn.most_calls and not (self.budget.affords(turn.most_calls) and seconds < self._seconds_left()):
                 return None
             self.progress.phase(
                 "compile", f"{turn.name}, at most {turn.most_calls} calls, on {config.chunk_size}x{config.top_k}"

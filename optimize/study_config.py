@@ -90,10 +90,18 @@ Counts = Annotated[
     Annotated[list[Count], Field(min_length=1), Tag("[list]")] | Annotated[Range, _within(*COUNTS), Tag("[mapping]")],
     _mapping_or("[list]"),
 ]
-# `mipro:` with nothing after it asks for the optimizer as it is.
-Params = Annotated[dict[str, Any], BeforeValidator(lambda params: {} if params is None else params)]
+
+
+def _mapped(params: Any) -> Any:
+    """`mipro:` with nothing after it asks for the optimizer as it is; a list is the steps of `chain`."""
+    if params is None:
+        return {}
+    return {"steps": params} if isinstance(params, list) else params
+
+
+Params = Annotated[dict[str, Any], BeforeValidator(_mapped)]
 Optimizers = Annotated[
-    Annotated[list[str], Tag("[list]")] | Annotated[dict[str, Params | list[Any]], Tag("[mapping]")],
+    Annotated[list[str], Tag("[list]")] | Annotated[dict[str, Params], Tag("[mapping]")],
     _mapping_or("[list]"),
 ]
 LM = Annotated[Annotated[str, Tag("[text]")] | Annotated[dict[str, Any], Tag("[mapping]")], _mapping_or("[text]")]
@@ -200,7 +208,7 @@ class StudyConfig(_Strict):
     budget: BudgetConfig = BudgetConfig()
     seed: int = 0
 
-    def optimizer_params(self) -> Mapping[str, dict[str, Any] | list[Any]]:
+    def optimizer_params(self) -> dict[str, dict[str, Any]]:
         """Optimizer name -> its parameters, however the file gave them."""
         return self.optimizers if isinstance(self.optimizers, dict) else {name: {} for name in self.optimizers}
 

@@ -149,7 +149,7 @@ class Studied:
             seed=0,
             baseline=self.entry("baseline", "baseline", BASELINE, "bare-01234567", n // 3, 0.35),
             trials=trials,
-            spent=Spent(120, 96, 4800, 360, 0.12, 75.0, 600, SPENT),
+            spent=Spent(120, 96, 4800, 360, 0.12, 90.0, 600, SPENT, lm_seconds=75.0),
             choice="the best estimate: no cheaper one is shown to lose no more than 0.02",
             optimism=0.07,
             guards=(Guard("exact_match", 0.1, difference, "held"),),

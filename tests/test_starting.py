@@ -12,7 +12,7 @@ from optimize.dataset import Dataset
 from optimize.outcome import Entry, Outcome
 from optimize.run_dir import RunDir
 from optimize.starting import EARLIER, PORTFOLIO, starting_points
-from optimize.study_config import Range, Space, StudyConfig
+from optimize.study_config import Range, Space, StudyConfig, dump_study
 from programs.config import PipelineConfig
 from tests.outcomes import Studied
 
@@ -30,7 +30,10 @@ class Folders:
 
     def finished(self, name: str, outcome: Outcome) -> None:
         """Another study that ended so."""
-        RunDir(self.run.path.parent / name).write_json("outcome.json", outcome.as_json())
+        folder = RunDir(self.run.path.parent / name)
+        folder.write_json("outcome.json", outcome.as_json())
+        study = StudyConfig(name=outcome.study, dataset=".", program=outcome.program, metric=outcome.metric)
+        folder.write_text("study.yaml", dump_study(study))
 
     def begin(
         self, space: Space = SPACE, shortlist: Sequence[dict[str, Any]] = (), **changes: Any

@@ -89,6 +89,8 @@ def test_more_budget_goes_on_with_the_same_study(villages: Path, server: OpenAIS
         assert (after.config, after.candidate) == (before.config, before.candidate)
         assert after.summary.n >= before.summary.n
     assert len({json.dumps(request.body) for request in server.requests}) == len(server.requests)
+    # The verdict on less was paid for, too.
+    assert more.spent.calls <= 300
 
 
 def test_another_seed_is_another_study(villages: Path, server: OpenAIServer, tmp_path: Path) -> None:

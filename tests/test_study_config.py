@@ -87,7 +87,7 @@ space:
   chunk_size:
     - 128
     - 9
-sampler: grid
+sampler: magic
 budget: {lm_calls: 600, euros: 3}
 """,
     )
@@ -95,8 +95,8 @@ budget: {lm_calls: 600, euros: 3}
         "6: space.splitter.1: unknown splitter 'foo'; choices: fixed, recursive, sentence, markdown, semantic, whole",
         "7: space.top_k: 0 to 8 is out of range; from 1 to 200 is possible",
         "10: space.chunk_size.1: input should be greater than or equal to 16, got 9",
-        "11: sampler: input should be 'tpe' or 'random', got 'grid'",
-        "12: budget.euros: unknown setting (known here: lm_calls, usd, minutes)",
+        "11: sampler: input should be 'tpe', 'random', 'grid', 'gp' or 'nsga2', got 'magic'",
+        "12: budget.euros: unknown setting (known here: lm_calls, tokens, usd, minutes)",
     ]
 
 
@@ -199,7 +199,7 @@ def test_defaults_are_valid_and_named_as_the_pipeline_names_them() -> None:
     assert set(Space.model_fields) == set(Baseline.model_fields) == fields
     assert Space.model_validate(Space().model_dump()) == Space()
     assert PipelineConfig.from_params(Baseline().model_dump()) == PipelineConfig()
-    assert set(get_args(StudyConfig.model_fields["sampler"].annotation)) == {"tpe", "random"}
+    assert set(get_args(StudyConfig.model_fields["sampler"].annotation)) == {"tpe", "random", "grid", "gp", "nsga2"}
 
 
 @pytest.mark.parametrize(

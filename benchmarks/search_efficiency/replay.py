@@ -38,7 +38,7 @@ STEPS = np.arange(15, 1471, 15)
 """Budgets in calls; in tokens they are as many calls at the table's mean."""
 
 SHOWN = [int(place) for place in np.searchsorted(STEPS, [60, 90, 150, 210, 300, 450, 750, 1470])]
-NEAR = 0.005
+NEAR = 0.01
 """Regret that counts as being at the target."""
 
 BOOTSTRAPS = 2000
