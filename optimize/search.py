@@ -1,9 +1,13 @@
 """The search over configuration and candidate: each step asks one point a few more questions, where that teaches most.
 
-All points are asked the same questions in the same order, a few at a time. After every step `belief` says what is
-known of each point, `knowledge_gradient` where the next few questions teach most for their cost, and Optuna
-(`proposals`) which points should be on the table at all. Nothing depends on a clock, on threads or on how much budget
-is left, so an interrupted search goes on as it would have, and a larger budget continues a smaller one.
+All points are asked the same questions in the same order, a few at a time, each beginning a few questions after the
+one before: so every question is asked early on, and no leader has met only those that happen to come first. Points
+that were asked different questions are compared by how others fared on these.
+
+After every step `belief` says what is known of each point, `knowledge_gradient` where the next few questions teach most
+for their cost, and Optuna (`proposals`) which points should be on the table at all. Nothing depends on a clock, on
+threads or on how much budget is left, so an interrupted search goes on as it would have, and a larger budget continues
+a smaller one.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from optimize.belief import Asked, Belief, Described, Floats
 from optimize.evaluate import FAILURE_LIMIT, Evaluation
@@ -66,6 +71,7 @@ class Point:
         described: What the belief sees of it.
         expected: Prompt tokens a question, foreseen.
         unit: Name of its evaluation once it was asked anything.
+        order: Positions of the search questions, in the order in which it is asked them.
         rows: Answers so far.
     """
 
@@ -75,6 +81,7 @@ class Point:
     described: Described
     expected: float
     unit: str = ""
+    order: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     rows: Evaluation = field(default_factory=lambda: Evaluation(()))
 
     @cached_property
@@ -89,7 +96,7 @@ class Point:
 
     def asked(self) -> Asked:
         """Its scores; failed questions are not among them."""
-        found = [(place, row.score) for place, row in enumerate(self.rows.rows) if row.score is not None]
+        found = [(at, row.score) for at, row in zip(self.order, self.rows.rows, strict=False) if row.score is not None]
         places = np.array([place for place, _ in found], dtype=np.int64)
         return Asked(self.described, places, np.array([score for _, score in found], dtype=float))
 
@@ -151,7 +158,7 @@ class Search:
         """Ask the baseline everything: it is what all others are measured by."""
         self._lay(config, None)
         point = self._points[config.fingerprint(), candidate]
-        point.unit = BASELINE
+        point.unit, point.order = BASELINE, np.arange(len(self._examples))
         self._ask(point, len(self._examples))
         return point
 
@@ -186,7 +193,8 @@ class Search:
         unit, count = point.unit or f"trial-{len(self.trials):04d}", len(point.rows.rows) + len(chosen.questions)
         if not self._bench.affords(unit, count):
             return False
-        point.unit = unit
+        if not point.unit:
+            point.unit, point.order = unit, self._order(len(self.trials))
         self._taken += 1
         self._ask(point, count)
         self._on_step(point, self.leader())
@@ -239,8 +247,13 @@ class Search:
 
     def _ask(self, point: Point, count: int) -> None:
         phase = BASELINE if point.unit == BASELINE else "search"
-        point.rows = self._bench.ask(point.unit, phase, point.config, point.candidate, self._examples[:count])
+        examples = [self._examples[place] for place in point.order[:count]]
+        point.rows = self._bench.ask(point.unit, phase, point.config, point.candidate, examples)
         self._believed = None
+
+    def _order(self, number: int) -> NDArray[np.int64]:
+        """The order of the questions for the trial of this number."""
+        return np.roll(np.arange(len(self._examples)), -self.rung * (number % RUNGS))
 
     def _lay(self, config: PipelineConfig, params: Mapping[str, Any] | None) -> bool:
         key = config.fingerprint()
@@ -289,12 +302,14 @@ class Search:
         """What could be asked next: of each point that is not finished, the next few questions."""
         costs = self._costs(points)
         full = self._limit is not None and len(self.trials) >= self._limit
+        next_order = self._order(len(self.trials))
         found = []
         for place, point in enumerate(points):
             done = len(point.rows.rows)
             if point.failing or done == len(self._examples) or (full and not point.unit):
                 continue
-            questions = np.arange(done, min(len(self._examples), done + self.rung))
+            order = point.order if point.unit else next_order
+            questions = order[done : done + self.rung]
             found.append(Step(place, questions, float(len(questions) * costs[place])))
         return found
 

@@ -128,10 +128,14 @@ class Purse:
     def ask(self, cell: Cell, start: int = 0, end: int | None = None) -> Floats:
         """The scores of a cell on the asked questions from `start` to `end`."""
         questions = list(self.asked)[start:end]
-        self.calls += len(questions)
-        self.tokens += float(self.table.tokens[cell][questions].sum())
+        self.pay(cell, questions)
         found: Floats = self.table.scores[cell][questions]
         return found
+
+    def pay(self, cell: Cell, questions: Sequence[int]) -> None:
+        """For some questions to a cell."""
+        self.calls += len(questions)
+        self.tokens += float(self.table.tokens[cell][list(questions)].sum())
 
 
 Method = Callable[[Table, Sequence[int], int], Path_]
@@ -268,18 +272,14 @@ class TableBench:
         self, unit: str, phase: Any, config: PipelineConfig, candidate: str, examples: Sequence[Example]
     ) -> Evaluation:
         cell = self.cell(config, candidate)
-        self.purse.ask(cell, self._done.get(unit, 0), len(examples))
+        places = [self.table.questions.index(example.id) for example in examples]
+        self.purse.pay(cell, places[self._done.get(unit, 0) :])
         self._done[unit] = len(examples)
+        scores, tokens = self.table.scores[cell], self.table.tokens[cell]
         return Evaluation(
             tuple(
-                Row(
-                    example.id,
-                    float(self.table.scores[cell][place]),
-                    "x",
-                    prompt_tokens=int(self.table.tokens[cell][place]),
-                    calls=1,
-                )
-                for example, place in zip(examples, self.asked, strict=False)
+                Row(self.table.questions[at], float(scores[at]), "x", prompt_tokens=int(tokens[at]), calls=1)
+                for at in places
             )
         )
 
