@@ -47,6 +47,9 @@ Points of one round are scored chunking by chunking."""
 
 _STALE_ROUNDS = 3
 
+FUSED = ("hybrid", "weighted")
+"""Retrievers that ask both vectors and words."""
+
 
 @dataclass(frozen=True)
 class Worth:
@@ -238,7 +241,7 @@ class Screen:
         for trial, config in sorted(asked, key=lambda pair: _together(pair[1])):
             self._tried.setdefault(config.fingerprint(), fixed_params(self.space) | trial.params)
             point = self.points.score(config)
-            study.tell(trial.number, [point.quality, point.tokens, _about(point.latency_ms)])
+            study.tell(trial.number, [point.quality, point.tokens, _work(config)])
 
     def _keep_journal(self, study: optuna.Study) -> None:
         """The trials as an Optuna journal, for its dashboard; in memory they cost a tenth of the time."""
@@ -315,8 +318,13 @@ def _together(config: PipelineConfig) -> tuple[Any, ...]:
     return (*chunking, config.embedder, config.retriever, config.dense_weight, config.reranker, config.retrieve_k)
 
 
+def _work(config: PipelineConfig) -> float:
+    """How much is done for a question, roughly: what is chosen by a clock would differ from run to run."""
+    return (config.retriever in FUSED) + (config.retrieve_k if config.reranker != "none" else 0.0)
+
+
 def _about(latency_ms: float) -> float:
-    """The nearest power of four: a clock is too noisy for more, and would send each run another way."""
+    """The nearest power of four: a clock is too noisy for more."""
     return 4.0 ** round(math.log(max(latency_ms, 1e-3), 4))
 
 
@@ -333,5 +341,5 @@ def _pick(points: Sequence[Point], max_tokens: float) -> Point:
     """The best quality within the limit; where nothing is, the fewest tokens."""
     within = [point for point in points if point.tokens <= max_tokens]
     if not within:
-        return min(points, key=lambda point: (point.tokens, -point.quality, _about(point.latency_ms)))
-    return max(within, key=lambda point: (point.quality, -point.tokens, -_about(point.latency_ms)))
+        return min(points, key=lambda point: (point.tokens, -point.quality, _work(point.config)))
+    return max(within, key=lambda point: (point.quality, -point.tokens, -_work(point.config)))
