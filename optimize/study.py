@@ -210,7 +210,11 @@ class Study:
         self._explore(baseline, first)
         outcome = self._outcome(baseline)
         if self.allocation.verdict_possible and self.search.trials:
-            outcome = self._verdict(outcome, baseline)
+            try:
+                outcome = self._verdict(outcome, baseline)
+            except BudgetExhaustedError as error:
+                # Calls that fail are tried again and count: then even what was reserved may not do.
+                self._warn(f"the verdict could not be finished, and what it has asked is kept: {error}")
         elif self.phases.verdict and self.allocation.why_not:
             self._warn(f"nothing could be confirmed: {self.allocation.why_not}.")
         if outcome.winner is not None:
