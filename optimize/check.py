@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from optimize.budget import Allocation, allocate
+from optimize.allocation import Allocation, allocate
 from optimize.compiling.table import check_optimizer
 from optimize.dataset import Dataset, load_dataset, require_answers
 from optimize.search_space import largest_context, widening

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from optimize.cli_answers import ask, evaluate
 from optimize.cli_data import data
+from optimize.cli_options import (
+    RUNS,
+    Calls,
+    Json,
+    Minutes,
+    Runs,
+    Seed,
+    StudyArg,
+    Tracking,
+    console,
+    print_json,
+)
+from optimize.cli_results import export, report, ui
 from optimize.cli_screen import screen
 from programs.environment import set_environment_defaults
 from programs.errors import RagwrightError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from optimize.launch import Launched, Overrides
     from optimize.study import Phases
 
@@ -33,17 +43,6 @@ app = typer.Typer(
 )
 app.add_typer(data)
 app.command()(screen)
-
-StudyArg = Annotated[Path, typer.Argument(help="A study file.", metavar="STUDY")]
-RunArg = Annotated[str | None, typer.Argument(help="A study's folder or the beginning of its name; the last one.")]
-Runs = Annotated[Path, typer.Option(help="Where everything is kept.", envvar="RAGWRIGHT_RUNS")]
-Seed = Annotated[int | None, typer.Option(help="Instead of the study's seed.")]
-Calls = Annotated[int | None, typer.Option("--lm-calls", help="Instead of budget.lm_calls.", min=1)]
-Minutes = Annotated[float | None, typer.Option(help="Instead of budget.minutes.", min=0.1)]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
-Tracking = Annotated[str | None, typer.Option(help="An MLflow tracking URI; default: a database in the runs folder.")]
-
-RUNS = Path("runs")
 
 
 def main() -> None:
@@ -64,16 +63,6 @@ def main() -> None:
             error.show()
             sys.exit(error.exit_code)
         raise
-
-
-def _console(quiet: bool) -> Console | None:
-    from rich.console import Console
-
-    return None if quiet else Console()
-
-
-def _print_json(content: Any) -> None:
-    print(json.dumps(content, ensure_ascii=False, indent=1, default=str))
 
 
 @app.command()
@@ -121,9 +110,9 @@ def _run(study: Path, runs: Path, phases: Phases, said: Overrides, as_json: bool
     from optimize.check import check_study
     from optimize.launch import launch
 
-    launched = launch(check_study(study, said.apply), runs, phases, _console(as_json), uri)
+    launched = launch(check_study(study, said.apply), runs, phases, console(as_json), uri)
     if as_json:
-        _print_json(launched.outcome.as_json())
+        print_json(launched.outcome.as_json())
     else:
         _print_results(launched, runs)
 
@@ -133,16 +122,14 @@ def _print_results(launched: Launched, runs: Path) -> None:
 
     from optimize.report import render_terminal
 
-    console = Console()
-    console.print(render_terminal(launched.outcome))
-    console.print(f"\nreport  {launched.report}", soft_wrap=True, highlight=False)
+    out = Console()
+    out.print(render_terminal(launched.outcome))
+    out.print(f"\nreport  {launched.report}", soft_wrap=True, highlight=False)
     where = "" if runs == RUNS else f" --runs {runs}"
     if launched.export is not None:
-        console.print(f"export  {launched.export}", soft_wrap=True, highlight=False)
-        console.print(
-            f'\nnext    ragwright ask {launched.export} "your question"{where}', soft_wrap=True, highlight=False
-        )
-    console.print(f"        ragwright ui{where}", soft_wrap=True, highlight=False)
+        out.print(f"export  {launched.export}", soft_wrap=True, highlight=False)
+        out.print(f'\nnext    ragwright ask {launched.export} "your question"{where}', soft_wrap=True, highlight=False)
+    out.print(f"        ragwright ui{where}", soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -185,7 +172,7 @@ def check(study: StudyArg, json_: Json = False) -> None:
 
     lines = describe_study(check_study(study))
     if json_:
-        _print_json(lines)
+        print_json(lines)
     else:
         for name, value in lines.items():
             print(f"{name:<12} {value}")
@@ -201,7 +188,7 @@ def plan(study: StudyArg, lm_calls: Calls = None, json_: Json = False) -> None:
 
     lines = plan_study(check_study(study, Overrides(lm_calls=lm_calls).apply))
     if json_:
-        _print_json(lines)
+        print_json(lines)
     else:
         for name, value in lines.items():
             print(f"{name:<22} {value}")
@@ -221,108 +208,19 @@ def index(study: StudyArg, runs: Runs = RUNS) -> None:
 
 
 @app.command()
-def evaluate(
-    target: Annotated[Path, typer.Argument(help="An export folder, or a study file for its baseline.")],
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "validation",
-    limit: Annotated[int | None, typer.Option(help="At most so many questions.", min=1)] = None,
-    fail_under: Annotated[float | None, typer.Option(help="Exit with 1 if the score is below.", min=0, max=1)] = None,
-    runs: Runs = RUNS,
-    json_: Json = False,
-) -> None:
-    """Score an exported program, or a study's baseline, on a split; can gate a build."""
-    from optimize.evaluating import evaluate_target
-
-    summary = evaluate_target(target, split, limit, runs)
-    if json_:
-        _print_json(summary.as_metrics())
-    else:
-        print(
-            f"score {summary.score:.4f} ± {summary.stderr:.4f}  n {summary.n}  failures {summary.failures}  "
-            f"empty {summary.empty_answers}  tokens/question {summary.prompt_tokens / summary.n:.0f}"
-        )
-    if fail_under is not None and not summary.score >= fail_under:
-        raise RagwrightError(f"the score {summary.score:.4f} is below --fail-under {fail_under}.")
-
-
-@app.command()
-def export(
-    run: RunArg = None, out: Annotated[Path | None, typer.Option(help="Copy it here.")] = None, runs: Runs = RUNS
-) -> None:
-    """Say where a study's export lies, or copy it somewhere."""
-    import shutil
-
-    from optimize.launch import find_run
-
-    folder = find_run(runs, run).export
-    if not folder.is_dir():
-        raise RagwrightError(f"{folder.parent}: the study has no winner yet, so there is nothing to export.")
-    if out is not None:
-        if out.exists():
-            raise RagwrightError(f"{out}: exists already; name a new folder.")
-        shutil.copytree(folder, out)
-    print(out or folder)
-
-
-@app.command()
-def ask(
-    folder: Annotated[Path, typer.Argument(help="An export folder.", metavar="EXPORT")],
-    question: Annotated[str, typer.Argument(help="What you want to know.")],
-    runs: Runs = RUNS,
-    json_: Json = False,
-) -> None:
-    """Answer a question with an exported program, and show the passages that it saw."""
-    from optimize.exported import load_export
-
-    answer, passages = load_export(folder, runs).ask(question)
-    if json_:
-        _print_json({"answer": answer, "sources": [{**asdict(p.span), "text": p.text} for p in passages]})
-        return
-    print(answer or "(no answer)")
-    for number, passage in enumerate(passages, start=1):
-        span = passage.span
-        print(f"\n[{number}] {span.doc_id} {span.start}-{span.end}\n{passage.text.strip()}")
-
-
-@app.command()
-def report(run: RunArg = None, runs: Runs = RUNS) -> None:
-    """Show a study's result again and write its report anew."""
-    from rich.console import Console
-
-    from optimize.dataset import load_dataset
-    from optimize.launch import find_run, read_outcome
-    from optimize.report import render_terminal, write_report
-    from optimize.study_config import load_study
-
-    folder = find_run(runs, run)
-    outcome = read_outcome(folder)
-    dataset = load_dataset(Path(load_study(folder.path / "study.yaml").dataset))
-    html, _ = write_report(outcome, folder, dataset)
-    Console().print(render_terminal(outcome))
-    print(f"report  {html}")
-
-
-@app.command()
-def ui(
-    runs: Runs = RUNS,
-    port: Annotated[int, typer.Option(help="On this machine only.", min=1024, max=65535)] = 5000,
-    tracking_uri: Tracking = None,
-) -> None:
-    """Open MLflow on the right store."""
-    from optimize.ui import serve_ui
-
-    serve_ui(runs, port, tracking_uri)
-
-
-@app.command()
 def doctor(json_: Json = False) -> None:
     """Say what is installed and whether the local model answers."""
     from optimize.doctor import examine
 
     findings = examine()
     if json_:
-        _print_json([{"what": f.what, "ok": f.ok, "detail": f.detail} for f in findings])
+        print_json([{"what": f.what, "ok": f.ok, "detail": f.detail} for f in findings])
     else:
         for finding in findings:
             print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.what:<14} {finding.detail}")
     if not all(finding.ok for finding in findings):
         raise RagwrightError("something is missing; see above.")
+
+
+for _command in (evaluate, ask, report, export, ui):
+    app.command()(_command)

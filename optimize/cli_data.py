@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from optimize.cli_options import Json, print_json
 from programs.errors import RagwrightError
 
 if TYPE_CHECKING:
@@ -59,14 +59,14 @@ def data_import(
 @data.command("check")
 def data_check(
     folder: Annotated[Path, typer.Argument(help="A data set folder.")],
-    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")] = False,
+    json_: Json = False,
 ) -> None:
     """Read a data set, verify every span, and say what it can measure."""
     from optimize.plan import describe_dataset
 
     lines = describe_dataset(folder)
     if json_:
-        print(json.dumps(lines, ensure_ascii=False, indent=1))
+        print_json(lines)
     else:
         for name, value in lines.items():
             print(f"{name:<12} {value}")
@@ -94,7 +94,7 @@ def data_locate(
     max_calls: Annotated[int, typer.Option(help="Largest number of calls of --lm.", min=1)] = 200,
     runs: Annotated[Path, typer.Option(help="Where answers of --lm are kept.", envvar="RAGWRIGHT_RUNS")] = Path("runs"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be found, and write nothing.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")] = False,
+    json_: Json = False,
 ) -> None:
     """Find where the corpus states the answers of questions without evidence, and write it into their lines.
 
@@ -106,7 +106,10 @@ def data_locate(
     spec = _lm_spec(lm)
     with _bar(hidden=json_) as on_step:
         located = locate_folder(folder, lm=spec, max_calls=max_calls, runs=runs, dry_run=dry_run, on_step=on_step)
-    print(json.dumps(located.as_json(), ensure_ascii=False, indent=1) if json_ else "\n".join(describe(located)))
+    if json_:
+        print_json(located.as_json())
+    else:
+        print("\n".join(describe(located)))
 
 
 @contextmanager

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from dataclasses import asdict
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from optimize.cli_options import RUNS, Json, Runs, StudyArg, print_json
 
 if TYPE_CHECKING:
     from optimize.explain import Explanation
@@ -26,7 +26,7 @@ class Which(StrEnum):
 
 
 def screen(
-    study: Annotated[Path, typer.Argument(help="A study file.", metavar="STUDY")],
+    study: StudyArg,
     configurations: Annotated[int | None, typer.Option(help="Instead of screen.configurations.", min=2)] = None,
     max_context_tokens: Annotated[
         int | None, typer.Option(help="What the pick may take; by default what the baseline takes.", min=1)
@@ -34,8 +34,8 @@ def screen(
     explain: Annotated[
         Which | None, typer.Option(help="Say for each question where this configuration loses the gold.")
     ] = None,
-    runs: Annotated[Path, typer.Option(help="Where everything is kept.", envvar="RAGWRIGHT_RUNS")] = Path("runs"),
-    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")] = False,
+    runs: Runs = RUNS,
+    json_: Json = False,
 ) -> None:
     """Score retrieval configurations on all validation questions, without any LM call."""
     from rich.console import Console
@@ -62,7 +62,7 @@ def screen(
         explanation = None if explain is None else _explain(work, screened, explain)
     if json_:
         content = as_json(screened) if explanation is None else _explanation_json(explanation)
-        print(json.dumps(content, ensure_ascii=False, indent=1))
+        print_json(content)
     elif explanation is not None:
         _print_explanation(explanation, explain, console)
     else:

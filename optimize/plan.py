@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from optimize.budget import Allocation
+from optimize.allocation import Allocation
 from optimize.check import Checked
 from optimize.compiling.table import open_optimizer, predicted_calls
 from optimize.dataset import SPLITS, Dataset, load_dataset

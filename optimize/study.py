@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-
-from optimize.budget import Allocation, Budget, allocate, reserve_check
+from optimize.accounts import open_allocation, open_budget, verdict_begun
+from optimize.allocation import reserve_check
 from optimize.candidate import Candidate, read_candidate
+from optimize.closing import Closing, void
 from optimize.compiling.recombining import recombine
 from optimize.compiling.run import run_optimizer
 from optimize.compiling.table import predicted_calls
 from optimize.compiling.tally import CompileFailedError
 from optimize.compiling.task import CompileTask, teachable
 from optimize.dataset import Dataset
-from optimize.decision import Confirmed, Rules, confirm, guarded, open_test, unit_of
-from optimize.evaluate import Evaluation
 from optimize.explorer import Explorer, Turn, turns_of
 from optimize.foresight import Foresight
-from optimize.identity import calls_per_question, study_fingerprint
-from optimize.ledger import Ledger
-from optimize.openings import count_opening
-from optimize.outcome import Entry, Outcome, Phase, Spent, summarize
+from optimize.identity import study_fingerprint
+from optimize.outcome import Outcome, Spent
+from optimize.pace import Pace
 from optimize.progress import Progress
 from optimize.proposals import Proposals
 from optimize.run_dir import RunDir
@@ -33,32 +29,19 @@ from optimize.screen import Screen
 from optimize.screen_report import write_screen
 from optimize.search import BASELINE, Point, Search
 from optimize.search_space import space_size
-from optimize.selection import optimism
 from optimize.served import AGREES, COMPARED, agreement
 from optimize.starting import starting_points
 from optimize.study_config import StudyConfig, dump_study
-from optimize.workbench import Clock, Models, Workbench
+from optimize.telling import Listener, Teller
+from optimize.workbench import Models, Workbench
 from programs.config import PipelineConfig, fingerprint
 from programs.errors import BudgetExhaustedError
 from programs.lm import LMSpec, describe_endpoint, open_lm
 from programs.response_cache import ResponseCache
 from programs.search import open_search
 
-VERDICT_PHASES = ("confirm-", "test-")
-"""How the units of the verdict begin: what they took is not charged to the search."""
-
-NOTEWORTHY = 0.01
-"""Gain of the best estimate that is worth a line of progress."""
-
 INSTRUCTION_TOKENS = 512
 """What a task LM that also writes instructions may write."""
-
-
-class Listener(Protocol):
-    """Is told of every finished evaluation, such as MLflow. It never decides."""
-
-    def entry(self, entry: Entry, evaluation: Evaluation, messages: Callable[[], list[dict[str, Any]]]) -> None:
-        """An evaluation is finished; `messages` renders what the LM is sent."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +85,6 @@ class Study:
     reflection: LMSpec | None = None
     judge: LMSpec | None = None
     warnings: list[str] = field(default_factory=list)
-    _reached: float = -math.inf
 
     def __post_init__(self) -> None:
         # A sweep, a compilation and a whole study over one file are three studies: their trials are not the same.
@@ -118,48 +100,20 @@ class Study:
             RagwrightError: Something in the way that a person can mend; what was paid for is kept.
         """
         with self.run.locked():
-            self.clock = Clock(self.run)
-            self.allocation = self._allocation()
-            self.budget = self._budget()
+            self.pace = Pace(self.run, self.config.budget.minutes, self.spec.threads)
+            self.allocation = open_allocation(self.config, self.dataset, self.run)
+            if not self.phases.verdict:
+                self.allocation = self.allocation.without_verdict("this command looks no further than the search")
+            self.budget = open_budget(self.config.budget, self.run, self.allocation.reserved_calls)
             self.run.write_text("study.yaml", dump_study(self.config))
             self.screen = self._open_screen()
             self.bench = self._bench()
             try:
                 return self._phases()
             finally:
-                self.clock.keep()
+                self.pace.clock.keep()
 
     # -- what is needed before the first question --
-
-    def _allocation(self) -> Allocation:
-        """The examples of each phase; those of the first process hold for all later ones, whatever their budget."""
-        kept = self.run.read_json("examples.json")
-        allocation = allocate(self.config, self.dataset, calls_per_question(self.config, self.dataset), kept=kept)
-        if kept is None or allocation.verdict_possible:
-            self.run.write_json("examples.json", allocation.ids())
-        if not self.phases.verdict:
-            return allocation.without_verdict("this command looks no further than the search")
-        return allocation
-
-    def _budget(self) -> Budget:
-        limits = self.config.budget
-        searching = self.run.spent(lambda unit: not unit.startswith(VERDICT_PHASES))
-        budget = Budget(limits.lm_calls, limits.tokens, limits.usd, searching + self._earlier_verdicts())
-        budget.reserved = self.allocation.reserved_calls
-        return budget
-
-    def _earlier_verdicts(self) -> Ledger:
-        """What verdicts under smaller budgets took: this one may be about another winner and is paid for anew.
-
-        It is written down when a budget is first given, so that the same budget always means the same search.
-        """
-        kept: dict[str, Any] = self.run.read_json("verdicts.json") or {}
-        name = self.config.budget.model_dump_json()
-        if name not in kept:
-            searching = self.run.spent(lambda unit: not unit.startswith(VERDICT_PHASES))
-            kept[name] = (self.run.spent() - searching).as_json()
-            self.run.write_json("verdicts.json", kept)
-        return Ledger.from_json(kept[name])
 
     def _open_screen(self) -> Screen | None:
         if not any(example.evidence for example in self.dataset.validation):
@@ -201,17 +155,20 @@ class Study:
             Proposals(self.config.space, self.config.sampler, self.config.seed) if self.phases.search else None,
             self.allocation.search,
             [self.bare.id],
-            self._on_step,
+            lambda asked, leader: self.teller.step(leader),
             self.config.trials,
             frugal=bool(self.config.minimize),
         )
+        self.teller = Teller(self.bench, self.search, self.pace, self.listener)
         baseline = self._baseline()
         first = self._lay(baseline)
         self._explore(baseline, first)
         outcome = self._outcome(baseline)
         if self.allocation.verdict_possible and self.search.trials:
             try:
-                outcome = self._verdict(outcome, baseline)
+                self.budget.reserved = 0
+                closing = Closing(self.bench, self.search, baseline, self.fingerprint, self.teller, self._warn)
+                outcome = closing.close(outcome)
             except BudgetExhaustedError as error:
                 # Calls that fail are tried again and count: then even what was reserved may not do.
                 self._warn(f"the verdict could not be finished, and what it has asked is kept: {error}")
@@ -232,30 +189,19 @@ class Study:
         examples = self.allocation.search
         self.progress.phase("baseline", f"the setting to beat, on {len(examples)} search questions")
         point = self.search.begin(self.baseline_config, self.bare.id)
-        entry = self._entry(BASELINE, "baseline", point, point.rows)
-        self._tell(entry, point.rows)
-        self.progress.entry(entry, best=False)
-        self._fairness(entry)
+        entry = self.teller.finished(BASELINE, "baseline", point, point.rows)
+        if (unfair := void(entry)) is not None:
+            self._warn(unfair)
         if (why := self._too_dear(point)) is not None:
             self.allocation = self.bench.allocation = self.allocation.without_verdict(why)
             self.budget.reserved = 0
         return point
 
-    def _fairness(self, entry: Entry) -> None:
-        s = entry.summary
-        if not s.answers:
-            self._warn(
-                f"the baseline failed on {s.failures} and answered {s.empty_answers} of {s.n} questions with nothing: "
-                "a comparison with it is void. Give the study a baseline that answers, such as another prompt_format."
-            )
-
     def _too_dear(self, baseline: Point) -> str | None:
         """Why there can be no verdict, now that the baseline has shown what a question takes."""
-        if not self.allocation.verdict_possible or self._verdict_begun():
+        if not self.allocation.verdict_possible or verdict_begun(self.run):
             return None
-        minutes = self.config.budget.minutes
-        left = None if minutes is None else 60 * minutes - self.clock.seconds
-        return reserve_check(self.allocation, self.budget, self._pace(baseline), left)
+        return reserve_check(self.allocation, self.budget, self.pace.a_question(baseline), self.pace.left)
 
     def _lay(self, baseline: Point) -> PipelineConfig:
         """Put the points to begin with on the table; the pipeline to compile on first is the first of them."""
@@ -306,7 +252,7 @@ class Study:
         name = f"{number:02d}-{turn.name}"
         kept = self.run.read_candidates(name)
         if kept is None:
-            seconds = turn.most_calls * self._pace(self.search.leader())
+            seconds = turn.most_calls * self.pace.a_question(self.search.leader())
             if turn.most_calls and not (self.budget.affords(turn.most_calls) and seconds < self._seconds_left()):
                 return None
             self.progress.phase(
@@ -347,125 +293,11 @@ class Study:
         ranked = sorted(self.search.trials, key=lambda point: -self.search.estimate(point)[0])
         return [self.bench.candidates[one] for one in dict.fromkeys(point.candidate for point in ranked)]
 
-    def _verdict(self, outcome: Outcome, baseline: Point) -> Outcome:
-        self.budget.reserved = 0
-        examples = {"search": self.allocation.search, "confirm": self.allocation.confirm}
-        rules = Rules(
-            self.config.finalists,
-            self.config.tolerance,
-            self.config.smallest_effect,
-            self.config.minimize[0] if self.config.minimize else "prompt_tokens",
-            self.config.guards,
-        )
-        self.progress.phase("confirm", f"the best few and the baseline on {len(examples['confirm'])} new questions")
-        found = confirm(self.bench, self.search, baseline, examples, self.allocation.groups, rules)
-        entries = [
-            self._told(unit_of("confirm", point), "confirm", point, rows)
-            for point, rows in zip(found.contenders, found.evaluations, strict=True)
-        ]
-        if found.choice is not None:
-            believed = zip(entries, found.choice.estimates, strict=True)
-            entries = [replace(entry, estimate=mean, spread=spread) for entry, (mean, spread) in believed]
-        outcome = replace(outcome, finalists=tuple(entries))
-        if found.choice is None:
-            self._warn("too much failed: no trial answered enough of its questions, so there is no winner.")
-            return outcome
-        outcome = replace(outcome, choice=found.choice.why)
-        if found.chosen is baseline:
-            # One that answers nothing is no fair opponent, and nothing is shown by its being kept.
-            fair = entries[0].summary.answers
-            return replace(outcome, verdict="not shown better" if fair else None)
-        return self._test(replace(outcome, winner=entries[found.choice.place]), found, baseline, rules)
-
-    def _test(self, outcome: Outcome, found: Confirmed, baseline: Point, rules: Rules) -> Outcome:
-        """The one look at the test split: the winner and the baseline, on the same questions."""
-        examples, winner = self.allocation.test, found.chosen
-        assert winner is not None, "a winner is chosen before the test"
-        look = f"{self.fingerprint}/{winner.config.fingerprint()}-{winner.candidate}"
-        openings = count_opening(self.runs, self.dataset.fingerprint, look)
-        self.progress.phase("test", f"the winner and the baseline on {len(examples)} questions never tuned on")
-        groups = self.allocation.groups
-        tested = open_test(
-            self.bench, baseline, winner, examples, groups, rules, lambda rows: summarize(rows, groups).answers
-        )
-        base = self._told(unit_of("test", baseline), "test", baseline, tested.baseline)
-        new = self._told(unit_of("test", winner), "test", winner, tested.winner)
-        self._fairness(base)
-        if (lost := len(examples) - tested.difference.n) > 0:
-            self._warn(f"{lost} test questions failed on one side and are left out.")
-        guards = guarded(tested.baseline, tested.winner, groups, rules)
-        for guard in guards:
-            if guard.state == "fell":
-                self._warn(
-                    f"{guard.metric} fell by {-guard.difference.mean:.3f}, more than the {guard.allowed:g} allowed."
-                )
-        return replace(
-            outcome,
-            test_baseline=base,
-            test_winner=new,
-            difference=tested.difference,
-            verdict=tested.verdict,
-            guards=tuple(guards),
-            test_openings=openings,
-        )
-
-    # -- time --
-
-    def _pace(self, point: Point) -> float:
-        """Seconds that a question takes, with as many threads as there are."""
-        return point.rows.total("latency_s") / max(1, len(point.rows.rows)) / self.spec.threads
-
     def _seconds_left(self) -> float:
-        """Time for the search, what the verdict will take deducted, at the pace of what leads and of the baseline."""
-        minutes = self.config.budget.minutes
-        if minutes is None:
-            return math.inf
-        left = 60 * minutes - self.clock.seconds
-        if not self.allocation.verdict_possible or self._verdict_begun():
-            return left
-        leader = self.search.leader()
-        baseline = next(point for point in self.search.points if point.unit == BASELINE)
-        both = self._pace(leader) + self._pace(baseline)
-        finalists = self._pace(leader) * self.allocation.finalists
-        return (
-            left - len(self.allocation.test) * both - len(self.allocation.confirm) * (finalists + self._pace(baseline))
-        )
-
-    def _verdict_begun(self) -> bool:
-        return any(unit.startswith(VERDICT_PHASES) for unit, _ in self.run.finished())
-
-    # -- what is told --
-
-    def _on_step(self, point: Point, leader: Point) -> None:
-        self.clock.keep()
-        estimate = self.search.estimate(leader)[0]
-        if leader.unit != BASELINE and estimate > self._reached:
-            self._reached = estimate + NOTEWORTHY
-            self.progress.entry(self._entry(leader.unit, "search", leader, leader.rows, estimated=True), best=True)
-
-    def _told(self, unit: str, phase: Phase, point: Point, rows: Evaluation) -> Entry:
-        entry = self._entry(unit, phase, point, rows)
-        self._tell(entry, rows)
-        self.progress.entry(entry, best=False)
-        self.clock.keep()
-        return entry
-
-    def _entry(self, unit: str, phase: Phase, point: Point, rows: Evaluation, *, estimated: bool = False) -> Entry:
-        estimate, spread = self.search.estimate(point) if estimated else (None, None)
-        asked, whole = len(rows.rows), len(self.allocation.search)
-        note = f"asked {asked} of {whole} questions" if phase == "search" and asked < whole else ""
-        summary = summarize(rows, self.allocation.groups)
-        return Entry(unit, phase, point.config, point.candidate, summary, note, estimate, spread)
-
-    def _tell(self, entry: Entry, rows: Evaluation) -> None:
-        if self.listener is not None:
-            candidate = self.bench.candidates[entry.candidate]
-            self.listener.entry(entry, rows, lambda: self.bench.messages(entry.config, candidate))
+        baseline = self.search.points[0]
+        return self.pace.left_for_search(self.allocation, baseline, self.search.leader())
 
     def _outcome(self, baseline: Point) -> Outcome:
-        trials = [self._entry(p.unit, "search", p, p.rows, estimated=True) for p in self.search.trials]
-        for entry, point in zip(trials, self.search.trials, strict=True):
-            self._tell(entry, point.rows)
         return Outcome(
             study=self.config.name,
             fingerprint=self.fingerprint,
@@ -475,22 +307,11 @@ class Study:
             metric=self.bench.metric.name,
             lm=describe_endpoint(self.spec),
             seed=self.config.seed,
-            baseline=self._entry(BASELINE, "baseline", baseline, baseline.rows, estimated=True),
-            trials=tuple(trials),
-            optimism=self._optimism(),
+            baseline=self.teller.believed(baseline),
+            trials=self.teller.trials(),
+            optimism=self.teller.optimism(),
             spent=self._spent(),
         )
-
-    def _optimism(self) -> float | None:
-        """By how much the best trial's search score is expected to be too high because it is the best of many."""
-        examples, points = self.allocation.search, [p for p in self.search.trials if not p.failing]
-        if len(points) < 2:
-            return None
-        scores = np.full((len(points), len(examples)), np.nan)
-        for row, point in zip(scores, points, strict=True):
-            found = point.asked()
-            row[found.questions] = found.scores
-        return optimism(scores, [self.allocation.groups[e.id] for e in examples], self.config.seed)
 
     def _spent(self) -> Spent:
         by_role = self.run.spent()
@@ -501,7 +322,7 @@ class Study:
             prompt_tokens=total.prompt_tokens,
             completion_tokens=total.completion_tokens,
             usd=total.usd,
-            seconds=self.clock.seconds,
+            seconds=self.pace.clock.seconds,
             calls_allowed=self.config.budget.lm_calls,
             by_role=by_role,
             lm_seconds=sum(evaluation.total("latency_s") for _, evaluation in self.run.finished()),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from optimize.allocation import Allocation
 from optimize.belief import Floats
-from optimize.budget import Allocation, Budget
+from optimize.budget import Budget
 from optimize.candidate import Candidate, apply_candidate
 from optimize.dataset import Dataset
 from optimize.evaluate import Evaluation, Row, evaluate
@@ -181,25 +181,3 @@ class Workbench:
             {"predictor": name, "messages": render(adapter, predictor.signature, predictor.demos)}
             for name, predictor in program.named_predictors()
         ]
-
-
-class Clock:
-    """Wall-clock time over all processes that worked on a study.
-
-    Args:
-        run: The study's folder, where earlier time is kept.
-    """
-
-    def __init__(self, run: RunDir) -> None:
-        self._run = run
-        self._earlier = float((run.read_json("clock.json") or {"seconds": 0.0})["seconds"])
-        self._begun = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """Time so far."""
-        return self._earlier + time.monotonic() - self._begun
-
-    def keep(self) -> None:
-        """Write it down, for the next process should this one end here."""
-        self._run.write_json("clock.json", {"seconds": self.seconds})

@@ -139,10 +139,14 @@ class SimulatedBench:
 
 
 def explore(
-    bench: SimulatedBench, points: Sequence[Mapping[str, Any]] = CLONES, candidates: Sequence[str] = ("bare",)
+    bench: SimulatedBench,
+    points: Sequence[Mapping[str, Any]] = CLONES,
+    candidates: Sequence[str] = ("bare",),
+    *,
+    frugal: bool = False,
 ) -> tuple[Search, Point]:
     """The search until the budget ends, and the baseline as it asked it."""
-    search = Search(bench, None, bench.examples["search"], candidates)
+    search = Search(bench, None, bench.examples["search"], candidates, frugal=frugal)
     baseline = search.begin(BASELINE, candidates[0])
     search.lay(points)
     while search.step():

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from optimize.budget import LEAST_EVALUATIONS, Allocation, Budget, UncountableError, allocate, reserve_check
+from optimize.allocation import LEAST_EVALUATIONS, Allocation, allocate, reserve_check
+from optimize.budget import Budget, UncountableError
 from optimize.dataset import Dataset, load_dataset
 from optimize.ledger import Ledger, Spending
 from optimize.study_config import BudgetConfig, Limits, StudyConfig
@@ -291,7 +292,7 @@ def test_after_the_baseline_money_and_time_may_be_short_too(dataset: Dataset) ->
     budget = Budget(lm_calls=10_000)
     assert reserve_check(allocation, budget, 0.5, 41.0) is None
     assert str(reserve_check(allocation, budget, 0.5, 30.0)).endswith("about 41 s, and 30 s are left")
-    assert reserve_check(allocation, budget, 0.5, None) is None
+    assert reserve_check(allocation, budget, 0.5) is None
 
 
 def test_without_a_verdict_everything_goes_into_the_search(dataset: Dataset) -> None:

@@ -92,6 +92,32 @@ def test_the_budget_stops_it(calls: int) -> None:
     assert not search.finished
 
 
+def tokens_of(point: Point) -> int:
+    return point.config.chunk_size * point.config.top_k
+
+
+def dearer_is_better(config: PipelineConfig, candidate: str) -> float:
+    """Three hundred tokens bring nearly everything, five times as many a little more."""
+    tokens = config.chunk_size * config.top_k
+    return 0.4 * min(1.0, tokens / 300) + 0.06 * tokens / 1536
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_where_tokens_count_a_cheap_point_reaches_confirm(seed: int) -> None:
+    plain, frugal = (explore(SimulatedBench(seed, effect=dearer_is_better, calls=600), frugal=f)[0] for f in (0, 1))
+    finalists = frugal.finalists(3)
+    cheap = min(finalists, key=tokens_of)
+    assert tokens_of(cheap) <= 400
+    # It is good for what it costs, and it does not stand there instead of the best.
+    assert dearer_is_better(cheap.config, "") > 0.2
+    assert frugal.leader() in finalists
+
+    def asked_of_cheap(search: Search) -> int:
+        return sum(len(point.rows.rows) for point in search.trials if tokens_of(point) <= 400)
+
+    assert asked_of_cheap(frugal) > asked_of_cheap(plain)
+
+
 def test_what_fails_is_asked_no_more_and_never_leads() -> None:
     bench = SimulatedBench(
         0,

@@ -9,6 +9,7 @@ from typing import ClassVar
 from optimize.compiling.feedback import score_of
 from optimize.compiling.optimizer import Comparing, Made, Optimizer, whole
 from optimize.compiling.task import GOOD_ENOUGH, CompileTask, Parts, part
+from optimize.compiling.taught import Taught
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class BootstrapFewShot(Optimizer):
 
 
 @dataclass(frozen=True)
-class RandomSearch(Comparing):
+class RandomSearch(Taught, Comparing):
     """DSPy's BootstrapFewShotWithRandomSearch: several sets of demos, compared on held-out training examples.
 
     It compares the program without demos, with labeled ones, and with `num_candidates` + 1 bootstrapped sets.
@@ -109,17 +110,9 @@ class RandomSearch(Comparing):
 
     name: ClassVar[str] = "random_search"
 
-    @property
-    def least_train(self) -> int:
-        """The teacher's demos, one to learn from and one held out."""
-        return self.teacher_demos + 2
-
-    def _parts(self, train: int) -> Parts:
-        return part(train, teacher=self.teacher_demos, learn=self.attempts, held=self.held_out)
-
     def most_calls(self, predictors: int, train: int) -> int:
         """Bootstrapping of each set, and a run of each program on each held-out example."""
-        parts = self._parts(train)
+        parts = self.parts(train)
         bootstrapped = (self.num_candidates + 1) * parts.learn
         return (bootstrapped + (self.num_candidates + 3) * parts.held) * predictors
 
@@ -127,9 +120,7 @@ class RandomSearch(Comparing):
         """The best `keep`."""
         from dspy.teleprompt import BootstrapFewShotWithRandomSearch
 
-        trainset = task.trainset()
-        learn, held = self._parts(len(trainset)).cut(trainset)
-        teacher, parent = task.teacher(self.teacher_demos)
+        lesson = self.lesson(task)
         optimizer = BootstrapFewShotWithRandomSearch(
             metric=score_of(task),
             metric_threshold=GOOD_ENOUGH,
@@ -139,6 +130,8 @@ class RandomSearch(Comparing):
             num_threads=task.threads,
         )
         # Labeled demos are put into prompts as they are, so these examples hold what the predictor would read.
-        best = optimizer.compile(task.student(), teacher=teacher, trainset=task.shown(learn), valset=held)
+        best = optimizer.compile(
+            task.student(), teacher=lesson.teacher, trainset=task.shown(lesson.learn), valset=lesson.held
+        )
         for entry in best.candidate_programs[: self.keep]:
-            yield Made(entry["program"], self.params(), (*task.parents, parent))
+            yield Made(entry["program"], self.params(), lesson.parents)

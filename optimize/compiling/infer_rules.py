@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 from optimize.compiling.feedback import score_of
 from optimize.compiling.optimizer import Made, Writing, whole
-from optimize.compiling.task import GOOD_ENOUGH, CompileTask, Parts, part
+from optimize.compiling.task import GOOD_ENOUGH, CompileTask
+from optimize.compiling.taught import Taught
 
 if TYPE_CHECKING:
     import dspy
 
 
 @dataclass(frozen=True)
-class InferRules(Writing):
+class InferRules(Taught, Writing):
     """Bootstrapped demos, and `num_candidates` lists of `num_rules` rules, compared on held-out training examples."""
 
     num_candidates: int = whole(3, 1, 50)
@@ -27,17 +28,9 @@ class InferRules(Writing):
 
     name: ClassVar[str] = "infer_rules"
 
-    @property
-    def least_train(self) -> int:
-        """The teacher's demos, one to learn from and one held out."""
-        return self.teacher_demos + 2
-
-    def _parts(self, train: int) -> Parts:
-        return part(train, teacher=self.teacher_demos, learn=self.attempts, held=self.held_out)
-
     def most_calls(self, predictors: int, train: int) -> int:
         """Bootstrapping; for each candidate rules for each predictor, and a run on each held-out example."""
-        parts = self._parts(train)
+        parts = self.parts(train)
         return (parts.learn + self.num_candidates * (1 + parts.held)) * predictors
 
     def compile(self, task: CompileTask) -> Iterator[Made]:
@@ -71,10 +64,8 @@ class InferRules(Writing):
         )
         # Given to the constructor, the LM would be the teacher's as well.
         optimizer.rules_induction_program.teacher_settings = {"lm": task.reflection}
-        trainset = task.trainset()
-        learn, held = self._parts(len(trainset)).cut(trainset)
-        teacher, parent = task.teacher(self.teacher_demos)
-        optimizer.compile(task.student(), teacher=teacher, trainset=task.shown(learn), valset=held)
+        lesson = self.lesson(task)
+        optimizer.compile(task.student(), teacher=lesson.teacher, trainset=task.shown(lesson.learn), valset=lesson.held)
         best = sorted(scored, key=lambda entry: -entry[0])
         for _, program in best[: self.keep]:
-            yield Made(program, self.params(), (*task.parents, parent))
+            yield Made(program, self.params(), lesson.parents)

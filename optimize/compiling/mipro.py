@@ -9,14 +9,15 @@ from typing import ClassVar
 
 from optimize.compiling.feedback import score_of
 from optimize.compiling.optimizer import Made, Writing, whole
-from optimize.compiling.task import GOOD_ENOUGH, CompileTask, Parts, part
+from optimize.compiling.task import GOOD_ENOUGH, CompileTask
+from optimize.compiling.taught import Taught
 
 SUMMARY_BATCH = 10
 """Examples that the reflection LM is shown at a time to describe the data."""
 
 
 @dataclass(frozen=True)
-class Mipro(Writing):
+class Mipro(Taught, Writing):
     """`num_candidates` instructions and as many sets of bootstrapped demos, the first of both being those at the start.
 
     Which go together is searched for in `num_trials` trials, each on all held-out training examples.
@@ -31,17 +32,9 @@ class Mipro(Writing):
 
     name: ClassVar[str] = "mipro"
 
-    @property
-    def least_train(self) -> int:
-        """The teacher's demos, one to learn from and one held out."""
-        return self.teacher_demos + 2
-
-    def _parts(self, train: int) -> Parts:
-        return part(train, teacher=self.teacher_demos, learn=self.attempts, held=self.held_out)
-
     def most_calls(self, predictors: int, train: int) -> int:
         """Bootstrapping, the default program and every trial; a summary of the data, and three calls a proposal."""
-        parts = self._parts(train)
+        parts = self.parts(train)
         runs = (self.num_candidates - 1) * parts.learn + (1 + self.num_trials) * parts.held
         summary = min(10, math.ceil(parts.learn / SUMMARY_BATCH)) + 1
         return runs * predictors + summary + 3 * self.num_candidates * predictors
@@ -51,9 +44,7 @@ class Mipro(Writing):
         import dspy
         from dspy.teleprompt import MIPROv2
 
-        trainset = task.trainset()
-        learn, held = self._parts(len(trainset)).cut(trainset)
-        teacher, parent = task.teacher(self.teacher_demos)
+        lesson = self.lesson(task)
         optimizer = MIPROv2(
             metric=score_of(task),
             metric_threshold=GOOD_ENOUGH,
@@ -68,12 +59,12 @@ class Mipro(Writing):
         )
         best = optimizer.compile(
             task.student(),
-            teacher=teacher,
-            trainset=learn,
-            valset=held,
+            teacher=lesson.teacher,
+            trainset=lesson.learn,
+            valset=lesson.held,
             num_trials=self.num_trials,
             minibatch=False,
             view_data_batch_size=SUMMARY_BATCH,
         )
         for entry in best.candidate_programs[: self.keep]:
-            yield Made(entry["program"], self.params(), (*task.parents, parent))
+            yield Made(entry["program"], self.params(), lesson.parents)

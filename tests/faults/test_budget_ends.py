@@ -102,6 +102,34 @@ def test_less_than_a_trial(villages: Path, runs: Path, tmp_path: Path, budget: d
         assert len(server.requests) <= budget["lm_calls"]
 
 
+def test_a_verdict_that_takes_more_than_was_kept_for_it(villages: Path, runs: Path, tmp_path: Path) -> None:
+    """What is reserved follows from the search, whose prompts say nothing about those of the test."""
+
+    class Growing(OpenAIServer):
+        def _completion(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+            found = super()._completion(path, body)
+            if any(question in str(body) for question in tested):
+                found["usage"] |= {"prompt_tokens": LONG_PROMPT, "total_tokens": LONG_PROMPT + 1}
+            return found
+
+    with Growing(answer=read_villages) as server:
+        budget = {"lm_calls": 260, "tokens": 35_000}
+        file = write_study(tmp_path / "study.yaml", villages, server.url, budget=budget)
+        tested = [example.question for example in check_study(file).allocation.test]
+        found = started(file, runs)
+        assert found.outcome.finalists == () and found.outcome.verdict is None and found.export is None
+        (warning,) = [one for one in found.outcome.warnings if "could not be finished" in one]
+        assert "budget.tokens" in warning
+        assert found.outcome.best_trial is not None and found.report.is_file()
+        asked = len(server.requests)
+        # What was answered is kept, and more budget finishes what was begun.
+        write_study(file, villages, server.url, budget={"lm_calls": 260, "tokens": 10**7})
+        assert started(file, runs).outcome.verdict is not None
+        assert len(server.requests) > asked
+        prompts = [str(request.body) for request in server.requests]
+        assert len(set(prompts)) == len(prompts)
+
+
 def test_more_budget_then_gives_the_verdict(villages: Path, runs: Path, tmp_path: Path) -> None:
     with OpenAIServer(answer=read_villages) as server:
         file = tmp_path / "study.yaml"
