@@ -193,6 +193,7 @@ def _row(example: Example, attempts: Sequence[_Attempt]) -> Row:
         also_errors={} if error is not None else also_errors,
         repeats=len(attempts),
         judge_calls=len(judging),
+        judge_paid_calls=sum(call.paid for call in judging),
         judge_tokens=sum(call.prompt_tokens + call.completion_tokens for call in judging),
         judge_usd=money(call.usd for call in judging),
     )

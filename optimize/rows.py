@@ -40,6 +40,7 @@ class Row:
         also_errors: Name of a further metric that failed -> what went wrong, on one line.
         repeats: How often the example was answered.
         judge_calls: LM calls of all metrics, answered from the cache or not.
+        judge_paid_calls: Those that were really made.
         judge_tokens: Tokens that they read and wrote.
         judge_usd: Their money, where every price is known.
     """
@@ -62,6 +63,7 @@ class Row:
     also_errors: Mapping[str, str] = field(default_factory=dict)
     repeats: int = 1
     judge_calls: int = 0
+    judge_paid_calls: int = 0
     judge_tokens: int = 0
     judge_usd: float | None = 0.0
 

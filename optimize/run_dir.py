@@ -13,6 +13,7 @@ from typing import Any
 from optimize.candidate import Candidate
 from optimize.evaluate import Evaluation, Row
 from optimize.ledger import Ledger, Spending
+from optimize.rows import money
 from programs.errors import RagwrightError
 
 
@@ -157,9 +158,9 @@ def ledger_of(evaluation: Evaluation) -> Ledger:
     )
     if not total("judge_calls"):
         return Ledger({"task": task})
-    prices = [row.judge_usd for row in evaluation.rows]
-    usd = None if None in prices else sum(price or 0.0 for price in prices)
-    return Ledger({"task": task, "judge": Spending(total("judge_calls"), 0, total("judge_tokens"), 0, usd)})
+    usd = money(row.judge_usd for row in evaluation.rows)
+    judge = Spending(total("judge_calls"), total("judge_paid_calls"), total("judge_tokens"), 0, usd)
+    return Ledger({"task": task, "judge": judge})
 
 
 def write_whole(file: Path, text: str) -> Path:

@@ -15,6 +15,7 @@ from optimize.evaluate import Evaluation, Row, evaluate
 from optimize.example import Example, Place
 from optimize.metric import Metric
 from optimize.metrics import load_metric, token_f1
+from optimize.run_dir import ledger_of
 from programs.errors import BudgetExhaustedError, EndpointError, RagwrightError
 from programs.lm import open_lm, parse_lm
 from programs.rag import RAG
@@ -140,6 +141,9 @@ def test_calls_of_the_judge_are_told_from_those_of_the_program(server: OpenAISer
         # Nobody knows the price of this model.
         assert row.judge_usd is row.total_usd is None
     assert evaluation.total("total_calls") == 12
+    judging = ledger_of(evaluation).role("judge")
+    assert (judging.calls, judging.paid_calls, judging.usd) == (8, 8, None)
+    assert judging.tokens == evaluation.total("judge_tokens")
     assert evaluation.also("correctness") == dict.fromkeys(evaluation.scores, 1.0)
 
 
