@@ -96,8 +96,10 @@ def scaffold(folder: Path, content: Documents | ExistingCollection, questions: P
         dataset.mkdir(parents=True)
         lines = [f"{folder}: {line}" for line in content.write(dataset)]
         if questions is not None:
-            shutil.copyfile(questions, dataset / "questions.jsonl")
-            lines.append(split_folder(dataset, seed))
+            if questions.is_file():
+                shutil.copyfile(questions, dataset / "questions.jsonl")
+            # What is wrong with them is said of the person's own file: the copy is gone by then.
+            lines.append(f"{folder}: {_split(questions, dataset, seed)}")
         study = STUDY.format(
             name=name,
             file=folder / "study.yaml",
@@ -130,26 +132,32 @@ def split_folder(folder: Path, seed: int) -> str:
 
     Raises:
         ProblemsError: The questions hold mistakes, all listed.
-        RagwrightError: There are no questions, or a split is there already.
+        RagwrightError: There are no questions, or too few, or a split is there already.
     """
-    file = folder / "questions.jsonl"
-    if not file.is_file():
-        raise RagwrightError(f"{file}: missing; write one question with its answers a line.")
     if (folder / "test.jsonl").exists():
         raise RagwrightError(f"{folder}: is split already; remove its three split files to split it anew.")
+    return f"{folder}: {_split(folder / 'questions.jsonl', folder, seed)}"
+
+
+def _split(file: Path, folder: Path, seed: int) -> str:
+    """Deal the questions of a file into the splits of a data set folder."""
+    if not file.is_file():
+        raise RagwrightError(f"{file}: missing; write one question with its answers a line.")
     documents = {document.id: document for document in load_corpus(find_corpus(folder)).documents}
     problems: list[Problem] = []
     notes: list[str] = []
     examples = [example for _, example in read_examples(file, documents, problems, notes)]
     if problems:
         raise ProblemsError(problems)
+    if not examples:
+        raise RagwrightError(f"{file}: has no questions; write one with its answers a line, fifty or more.")
     splits = split_examples(examples, documents, seed)
     card = {"license": "see the source", "source": "see the source", "seed": seed}
     write_dataset(folder, card, splits, "Questions over the documents in this folder, split by source document.")
     spans = sum(bool(example.evidence) for example in examples)
     counts = ", ".join(f"{len(found)} {name}" for name, found in splits.items())
     hint = "" if spans else "; without evidence answers are scored, but retrieval is not, and splits go by question"
-    return f"{folder}: {counts}; evidence for {spans} of {len(examples)}{hint}"
+    return f"{counts}; evidence for {spans} of {len(examples)}{hint}"
 
 
 @contextmanager

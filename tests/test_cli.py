@@ -134,6 +134,25 @@ def test_init_without_questions_says_how_to_go_on(villages: Path, ragwright: Rag
     assert ragwright("init", folder, "--documents", villages / "corpus")[0] == 1
 
 
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (None, "missing"),
+        ("", "has no questions"),
+        ('{"question": "Who?", "answer": "Mira"}\n{"question": 3}\n', ":2: 'question' must be"),
+    ],
+)
+def test_init_names_the_file_whose_questions_are_wrong(
+    villages: Path, ragwright: Ragwright, tmp_path: Path, lines: str | None, message: str
+) -> None:
+    questions = tmp_path / "questions.jsonl"
+    if lines is not None:
+        questions.write_text(lines, "utf-8")
+    code, _, err = ragwright("init", tmp_path / "mine", "--documents", villages / "corpus", "--questions", questions)
+    assert code == 1 and err.startswith(f"error: {questions}") and message in err
+    assert [path.name for path in tmp_path.iterdir() if "mine" in path.name] == []
+
+
 def test_data_import_and_check(ragwright: Ragwright, tmp_path: Path) -> None:
     articles = [
         {
