@@ -7,8 +7,8 @@ from typing import Any
 from optimize.allocation import Allocation, allocate
 from optimize.budget import Budget
 from optimize.dataset import Dataset
-from optimize.identity import calls_per_question
 from optimize.ledger import Ledger
+from optimize.prices import calls_per_question
 from optimize.run_dir import RunDir
 from optimize.study_config import BudgetConfig, StudyConfig
 

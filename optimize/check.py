@@ -103,7 +103,7 @@ def _baseline_context(study: StudyConfig) -> int:
 
 
 def _allocate(study: StudyConfig, dataset: Dataset) -> Allocation:
-    from optimize.identity import calls_per_question
+    from optimize.prices import calls_per_question
 
     return allocate(study, dataset, calls_per_question(study, dataset))
 

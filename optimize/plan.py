@@ -9,18 +9,18 @@ from pathlib import Path
 
 from optimize.allocation import Allocation
 from optimize.check import Checked
-from optimize.compiling.table import open_optimizer, predicted_calls
+from optimize.compiling.table import open_optimizer
 from optimize.dataset import SPLITS, Dataset, load_dataset
 from optimize.example import Example
 from optimize.explorer import CYCLES, turns_of
 from optimize.headline import metric_title
 from optimize.metrics import metric_needs, metric_notes
+from optimize.prices import turn_calls
 from optimize.search import RUNGS, SMALLEST_RUNG
 from optimize.search_space import largest_context, space_size
 from optimize.splits import group_examples
 from optimize.statistics import detectable_effect, questions_needed
 from optimize.study_config import BudgetConfig, StudyConfig
-from programs.catalogue import build_program
 
 SPREAD = 0.4
 """Standard deviation of one question's difference in score that the plan assumes, until there is data. Measured
@@ -93,10 +93,9 @@ def plan_study(checked: Checked) -> dict[str, str]:
 
 def _turns(checked: Checked) -> dict[str, str]:
     """Each optimizer with the most that one turn of it takes."""
-    study, allocation = checked.study, checked.allocation
-    program = build_program(study.program, lambda _: (), abstain=checked.dataset.abstains)
-    predictors, train = max(1, len(program.predictors())), len(allocation.train)
-    turns = turns_of(study.optimizer_params(), lambda name, params: predicted_calls(name, params, predictors, train))
+    turns = turns_of(
+        checked.study.optimizer_params(), turn_calls(checked.study, checked.dataset, len(checked.allocation.train))
+    )
     return {f"  {turn.name}": f"at most {turn.most_calls:,} calls a turn, at most {CYCLES} turns" for turn in turns}
 
 

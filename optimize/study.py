@@ -13,7 +13,6 @@ from optimize.candidate import Candidate, read_candidate
 from optimize.closing import Closing, void
 from optimize.compiling.recombining import recombine
 from optimize.compiling.run import run_optimizer
-from optimize.compiling.table import predicted_calls
 from optimize.compiling.tally import CompileFailedError
 from optimize.compiling.task import CompileTask, teachable
 from optimize.dataset import Dataset
@@ -22,6 +21,7 @@ from optimize.foresight import Foresight
 from optimize.identity import study_fingerprint
 from optimize.outcome import Outcome, Spent
 from optimize.pace import Pace
+from optimize.prices import turn_calls
 from optimize.progress import Progress
 from optimize.proposals import Proposals
 from optimize.run_dir import RunDir
@@ -231,9 +231,7 @@ class Study:
             "search", f"{size} configurations x candidates, {self.search.rung} questions a step, compiling in turns"
         )
         named = self.config.optimizer_params() if self.phases.compile else {}
-        program = self.bench.program(baseline.config)
-        predictors, train = max(1, len(program.predictors())), len(self.allocation.train)
-        turns = turns_of(named, lambda name, params: predicted_calls(name, params, predictors, train))
+        turns = turns_of(named, turn_calls(self.config, self.dataset, len(self.allocation.train)))
         try:
             Explorer(self.search, turns, self._compile, self.bare.id, baseline, first).run()
         except BudgetExhaustedError as error:

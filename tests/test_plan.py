@@ -69,6 +69,14 @@ def test_each_optimizer_has_its_price(checked: Checked) -> None:
     assert plan["search and compile"].endswith("4 questions a step")
 
 
+def test_what_a_judge_is_asked_while_compiling_is_in_the_price(checked: Checked) -> None:
+    changes = {"optimizers": ["copro"], "metric": "complete_and_grounded", "judge_lm": "openai/judge"}
+    judged = replace(checked, study=checked.study.model_copy(update=changes))
+    most = predicted_calls("copro", {}, 1, len(checked.allocation.train))
+    # Two calls to judge each answer.
+    assert plan_study(judged)["  copro"] == f"at most {3 * most:,} calls a turn, at most 2 turns"
+
+
 def test_where_there_can_be_no_verdict_the_reason_is_said(checked: Checked) -> None:
     none = replace(checked, allocation=checked.allocation.without_verdict("5 LM calls carry no verdict"))
     plan = plan_study(none)

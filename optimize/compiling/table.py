@@ -48,7 +48,7 @@ def check_optimizer(
 
 
 def predicted_calls(name: str, params: Mapping[str, Any] | list[Any], predictors: int, train: int) -> int:
-    """The most LM calls that an optimizer can take, task and reflection together; a judge's are not counted.
+    """The most LM calls that an optimizer can take, task and reflection together; `optimize.prices` adds a judge's.
 
     Args:
         name: The optimizer's.
