@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from optimize.headline import probability
-from optimize.search import Point, Search
+from optimize.point import Point
+from optimize.search import Search
 from optimize.statistics import PairedDifference, judge, paired_difference
 from programs.config import PipelineConfig
 from tests.simulated import BASELINE, CLONES, SimulatedBench

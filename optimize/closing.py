@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from optimize.decision import Rules, confirm, guarded, open_test, unit_of
 from optimize.openings import count_opening
 from optimize.outcome import Entry, Outcome, summarize
-from optimize.search import Point, Search
+from optimize.point import Point
+from optimize.search import Search
 from optimize.study_config import StudyConfig
 from optimize.telling import Teller
 from optimize.workbench import Workbench

@@ -15,7 +15,7 @@ import numpy as np
 from optimize.belief import Asked, Belief, Described
 from optimize.evaluate import Evaluation
 from optimize.example import Example
-from optimize.search import Bench, Point
+from optimize.point import Bench, Point
 
 ONE_SIDED = 1.645
 """Normal quantile of 95 %."""

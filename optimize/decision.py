@@ -9,7 +9,8 @@ from optimize.confirm import Choice, choose, mean_cost
 from optimize.evaluate import Evaluation
 from optimize.example import Example
 from optimize.outcome import Guard
-from optimize.search import Bench, Point, Search
+from optimize.point import Bench, Point
+from optimize.search import Search
 from optimize.statistics import PairedDifference, Verdict, fell, judge, paired_difference
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from optimize.search import Point, Search
+from optimize.point import Point
+from optimize.search import Search
 from programs.config import PipelineConfig
 
 SHARE, LEAST_SHARE, MOST_SHARE = 0.5, 0.125, 1.0

@@ -7,8 +7,8 @@ import time
 
 from optimize.accounts import verdict_begun
 from optimize.allocation import Allocation
+from optimize.point import Point
 from optimize.run_dir import RunDir
-from optimize.search import Point
 
 
 class Clock:

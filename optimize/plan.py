@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from optimize.allocation import Allocation
 from optimize.check import Checked
 from optimize.compiling.table import open_optimizer
 from optimize.dataset import SPLITS, Dataset, load_dataset
@@ -15,8 +14,8 @@ from optimize.example import Example
 from optimize.explorer import CYCLES, turns_of
 from optimize.headline import metric_title
 from optimize.metrics import metric_needs, metric_notes
+from optimize.point import questions_a_step
 from optimize.prices import turn_calls
-from optimize.search import RUNGS, SMALLEST_RUNG
 from optimize.search_space import largest_context, space_size
 from optimize.splits import group_examples
 from optimize.statistics import detectable_effect, questions_needed
@@ -80,10 +79,10 @@ def plan_study(checked: Checked) -> dict[str, str]:
     """What `plan` prints: calls and tokens by phase, and the smallest effect that the test can show."""
     study, allocation = checked.study, checked.allocation
     left = study.budget.lm_calls - allocation.reserved_calls
-    most = largest_context(study.space)
+    most, step = largest_context(study.space), questions_a_step(len(allocation.search))
     return {
         "baseline": f"{allocation.trial_calls} calls on {len(allocation.search)} questions",
-        "search and compile": f"up to {left - allocation.trial_calls} calls, {_step(allocation)} questions a step",
+        "search and compile": f"up to {left - allocation.trial_calls} calls, {step} questions a step",
         **_turns(checked),
         **(_verdict(checked) if allocation.verdict_possible else {"no verdict": str(allocation.why_not)}),
         "in all": _most(study.budget),
@@ -97,11 +96,6 @@ def _turns(checked: Checked) -> dict[str, str]:
         checked.study.optimizer_params(), turn_calls(checked.study, checked.dataset, len(checked.allocation.train))
     )
     return {f"  {turn.name}": f"at most {turn.most_calls:,} calls a turn, at most {CYCLES} turns" for turn in turns}
-
-
-def _step(allocation: Allocation) -> int:
-    """Questions of one step of the search."""
-    return max(SMALLEST_RUNG, math.ceil(len(allocation.search) / RUNGS))
 
 
 def _most(budget: BudgetConfig) -> str:

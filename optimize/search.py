@@ -14,91 +14,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from optimize.belief import Asked, Belief, Described, Floats
-from optimize.evaluate import FAILURE_LIMIT, Evaluation
+from optimize.belief import Belief, Described, Floats
 from optimize.example import Example
 from optimize.knowledge_gradient import Step, best_step, most_different
 from optimize.pareto import knee
+from optimize.point import BASELINE, Bench, Point, order_of, questions_a_step
+from optimize.point import RUNGS as RUNGS
+from optimize.point import SMALLEST_RUNG as SMALLEST_RUNG
 from optimize.proposals import Proposals, Told
 from programs.config import PipelineConfig
-
-RUNGS, SMALLEST_RUNG = 4, 4
-"""Into so many steps a point's questions are cut, and the fewest questions of one."""
 
 OPEN = 6
 """Configurations that Optuna has proposed and that no question was asked yet: so many are on the table."""
 
 STALE = 25
 """Proposals in a row that were on the table before mean that the sampler has nothing new."""
-
-BASELINE = "baseline"
-"""The unit of the setting to beat."""
-
-
-class Bench(Protocol):
-    """Answers questions with a configuration and a candidate."""
-
-    def ask(
-        self, unit: str, phase: Any, config: PipelineConfig, candidate: str, examples: Sequence[Example]
-    ) -> Evaluation:
-        """The rows of the examples, in their order; those of this unit that were answered before are read."""
-
-    def affords(self, unit: str, count: int) -> bool:
-        """Whether the first `count` search questions of a unit may be asked; those answered before cost nothing."""
-
-    def foresee(self, config: PipelineConfig, examples: Sequence[Example]) -> Floats:
-        """What is known without an LM call; questions x signals, always as many signals."""
-
-    def tokens(self, config: PipelineConfig, candidate: str) -> float:
-        """About how many prompt tokens a question will take."""
-
-
-@dataclass(eq=False)
-class Point:
-    """A configuration with a candidate, and what it was asked so far.
-
-    Attributes:
-        config: Canonical.
-        candidate: Its id.
-        params: The configuration as parameters of the space; None for one that is not of the space.
-        described: What the belief sees of it.
-        expected: Prompt tokens a question, foreseen.
-        unit: Name of its evaluation once it was asked anything.
-        order: Positions of the search questions, in the order in which it is asked them.
-        rows: Answers so far.
-    """
-
-    config: PipelineConfig
-    candidate: str
-    params: Mapping[str, Any] | None
-    described: Described
-    expected: float
-    unit: str = ""
-    order: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    rows: Evaluation = field(default_factory=lambda: Evaluation(()))
-
-    @cached_property
-    def key(self) -> tuple[str, str]:
-        """What tells points apart."""
-        return self.config.fingerprint(), self.candidate
-
-    @property
-    def failing(self) -> bool:
-        """Whether too much of it fails for more questions to make sense; one failure may be chance."""
-        return self.rows.failures > max(1.0, FAILURE_LIMIT * len(self.rows.rows))
-
-    def asked(self) -> Asked:
-        """Its scores; failed questions are not among them."""
-        found = [(at, row.score) for at, row in zip(self.order, self.rows.rows, strict=False) if row.score is not None]
-        places = np.array([place for place, _ in found], dtype=np.int64)
-        return Asked(self.described, places, np.array([score for _, score in found], dtype=float))
 
 
 class Search:
@@ -141,7 +75,7 @@ class Search:
     @property
     def rung(self) -> int:
         """Questions of one step."""
-        return max(SMALLEST_RUNG, math.ceil(len(self._examples) / RUNGS))
+        return questions_a_step(len(self._examples))
 
     @property
     def points(self) -> list[Point]:
@@ -194,7 +128,7 @@ class Search:
         if not self._bench.affords(unit, count):
             return False
         if not point.unit:
-            point.unit, point.order = unit, self._order(len(self.trials))
+            point.unit, point.order = unit, order_of(len(self.trials), len(self._examples))
         self._taken += 1
         self._ask(point, count)
         self._on_step(point, self.leader())
@@ -251,10 +185,6 @@ class Search:
         point.rows = self._bench.ask(point.unit, phase, point.config, point.candidate, examples)
         self._believed = None
 
-    def _order(self, number: int) -> NDArray[np.int64]:
-        """The order of the questions for the trial of this number."""
-        return np.roll(np.arange(len(self._examples)), -self.rung * (number % RUNGS))
-
     def _lay(self, config: PipelineConfig, params: Mapping[str, Any] | None) -> bool:
         key = config.fingerprint()
         if key in self._configs:
@@ -302,7 +232,7 @@ class Search:
         """What could be asked next: of each point that is not finished, the next few questions."""
         costs = self._costs(points)
         full = self._limit is not None and len(self.trials) >= self._limit
-        next_order = self._order(len(self.trials))
+        next_order = order_of(len(self.trials), len(self._examples))
         found = []
         for place, point in enumerate(points):
             done = len(point.rows.rows)

@@ -21,13 +21,14 @@ from optimize.foresight import Foresight
 from optimize.identity import study_fingerprint
 from optimize.outcome import Outcome, Spent
 from optimize.pace import Pace
+from optimize.point import BASELINE, Point
 from optimize.prices import turn_calls
 from optimize.progress import Progress
 from optimize.proposals import Proposals
 from optimize.run_dir import RunDir
 from optimize.screen import Screen
 from optimize.screen_report import write_screen
-from optimize.search import BASELINE, Point, Search
+from optimize.search import Search
 from optimize.search_space import space_size
 from optimize.served import AGREES, COMPARED, agreement
 from optimize.starting import starting_points

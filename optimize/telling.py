@@ -11,7 +11,8 @@ import numpy as np
 from optimize.evaluate import Evaluation
 from optimize.outcome import Entry, Phase, summarize
 from optimize.pace import Pace
-from optimize.search import BASELINE, Point, Search
+from optimize.point import BASELINE, Point
+from optimize.search import Search
 from optimize.selection import optimism
 from optimize.workbench import Workbench
 

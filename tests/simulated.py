@@ -15,7 +15,8 @@ from optimize.belief import Floats
 from optimize.decision import Rules, Tested, confirm, open_test
 from optimize.evaluate import Evaluation, Row
 from optimize.example import Example
-from optimize.search import Point, Search
+from optimize.point import Point
+from optimize.search import Search
 from programs.config import PipelineConfig
 
 Effect = Callable[[PipelineConfig, str], float]

@@ -14,7 +14,8 @@ from optimize.belief import Described, Floats
 from optimize.decision import Confirmed, Rules, confirm, open_test, unit_of
 from optimize.evaluate import Evaluation, Row
 from optimize.example import Example
-from optimize.search import Point, Search
+from optimize.point import Point
+from optimize.search import Search
 from programs.config import PipelineConfig
 
 BASELINE = PipelineConfig(chunk_size=512, top_k=3).canonical()

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from optimize.point import Point
 from optimize.proposals import Proposals
-from optimize.search import STALE, Point, Search
+from optimize.search import STALE, Search
 from optimize.study_config import Space
 from programs.config import PipelineConfig
 from tests.simulated import BASELINE, CLONES, SimulatedBench, explore
