@@ -65,6 +65,11 @@ def _check_embedder(name: str) -> None:
     embedder_identity(name)
 
 
+def _check_embedder_or_none(name: str) -> None:
+    if name != "none":
+        _check_embedder(name)
+
+
 def _check_reranker(name: str) -> None:
     from programs.reranking import check_reranker
 
@@ -91,6 +96,7 @@ PrefixName = Annotated[str, _known("context_prefix", _prefixes)]
 ExpansionName = Annotated[str, _known("expansion", _expansions)]
 RerankerName = Annotated[str, _refused("reranker", _check_reranker)]
 EmbedderName = Annotated[str, _refused("embedder", _check_embedder)]
+EmbedderNameOrNone = Annotated[str, _refused("embedder", _check_embedder_or_none)]
 MeasureName = Annotated[str, _refused("measure", _check_measure)]
 FilterText = Annotated[str, _refused("filter", _check_filter)]
 PromptFormatName = Annotated[str, _known("prompt_format", lambda: PROMPT_FORMATS)]

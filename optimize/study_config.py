@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
@@ -23,6 +23,7 @@ from pydantic import (
 
 from optimize.choices import (
     EmbedderName,
+    EmbedderNameOrNone,
     ExpansionName,
     FilterText,
     MeasureName,
@@ -34,6 +35,7 @@ from optimize.choices import (
 )
 from optimize.validation import problems_of
 from optimize.yaml_file import line_of, read_yaml, repeated_keys
+from programs.config import PipelineConfig
 from programs.errors import Problem, ProblemsError
 
 
@@ -143,7 +145,7 @@ class Baseline(_Strict):
     chunk_size: ChunkSize = 256
     chunk_overlap: Overlap = 0.0
     context_prefix: PrefixName = "none"
-    embedder: EmbedderName = "wordllama"
+    embedder: EmbedderNameOrNone = "wordllama"
     retriever: RetrieverName = "dense"
     dense_weight: Share = 0.5
     filter: FilterText = ""
@@ -153,6 +155,15 @@ class Baseline(_Strict):
     top_k: Count = 3
     expansion: ExpansionName = "none"
     prompt_format: PromptFormatName = "chat"
+
+    @model_validator(mode="after")
+    def _vectors_where_needed(self) -> Self:
+        """A winner's settings can stand here as its report says them, where words alone are searched."""
+        if self.embedder == "none" and PipelineConfig(**self.model_dump()).needs_vectors:
+            raise ValueError(
+                f"embedder none makes no vectors, and retriever {self.retriever} with reranker {self.reranker} needs them"
+            )
+        return self
 
 
 class BudgetConfig(_Strict):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -176,6 +177,16 @@ def test_names_come_from_the_tables(tmp_path: Path, setting: str, choices: dict[
 def test_what_a_setting_cannot_be(tmp_path: Path, setting: str, value: Any, expected: str) -> None:
     assert only_problem(tmp_path, f"space: {{{setting}: [{value}]}}").startswith(f"3: space.{setting}.0: {expected}")
     assert only_problem(tmp_path, f"baseline:\n  {setting}: {value}").startswith(f"4: baseline.{setting}: {expected}")
+
+
+def test_a_winners_settings_can_be_the_next_baseline(tmp_path: Path) -> None:
+    winner = PipelineConfig(retriever="sparse", reranker="lexical").canonical()
+    text = "".join(f"  {name}: {json.dumps(value)}\n" for name, value in winner.as_params().items())
+    study = load(tmp_path, f"baseline:\n{text}")
+    assert PipelineConfig(**study.baseline.model_dump()).canonical() == winner
+    problem = only_problem(tmp_path, "baseline: {embedder: none, retriever: hybrid}")
+    assert problem == "3: baseline: embedder none makes no vectors, and retriever hybrid with reranker none needs them"
+    assert only_problem(tmp_path, "space: {embedder: [none]}").startswith("3: space.embedder.0: 'none' is unknown")
 
 
 def test_the_screen_measures_what_follows_from_passages(tmp_path: Path) -> None:
