@@ -160,9 +160,8 @@ class Baseline(_Strict):
     def _vectors_where_needed(self) -> Self:
         """A winner's settings can stand here as its report says them, where words alone are searched."""
         if self.embedder == "none" and PipelineConfig(**self.model_dump()).needs_vectors:
-            raise ValueError(
-                f"embedder none makes no vectors, and retriever {self.retriever} with reranker {self.reranker} needs them"
-            )
+            who = f"retriever {self.retriever} with reranker {self.reranker}"
+            raise ValueError(f"embedder none makes no vectors, and {who} needs them")
         return self
 
 
