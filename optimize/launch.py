@@ -83,8 +83,8 @@ def launch(
         work = _prepare(checked, runs, phases, progress)
         with _tracked(work, tracking_uri) as tracker:
             outcome = work.execute()
-            report, _ = write_report(outcome, work.run, work.dataset)
             export = _export(work, outcome) if outcome.winner is not None else None
+            report, _ = write_report(outcome, work.run, work.dataset)
             tracker.close(outcome, [report, report.with_suffix(".md")], export)
     return Launched(outcome, work.run, report, export)
 
