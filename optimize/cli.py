@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from optimize.cli_answers import ask, evaluate
+from optimize.cli_answers import ask, evaluate, predict, serve
 from optimize.cli_data import data
 from optimize.cli_options import (
     RUNS,
@@ -22,7 +22,7 @@ from optimize.cli_options import (
     console,
     print_json,
 )
-from optimize.cli_results import export, report, ui
+from optimize.cli_results import compare, export, list_runs, report, ui
 from optimize.cli_screen import screen
 from programs.environment import set_environment_defaults
 from programs.errors import RagwrightError
@@ -222,5 +222,6 @@ def doctor(json_: Json = False) -> None:
         raise RagwrightError("something is missing; see above.")
 
 
-for _command in (evaluate, ask, report, export, ui):
+for _command in (evaluate, ask, predict, serve, report, compare, export, ui):
     app.command()(_command)
+app.command(name="runs")(list_runs)

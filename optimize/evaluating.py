@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from optimize.dataset import SPLITS, Dataset, load_dataset, require_answers
-from optimize.evaluate import evaluate
+from optimize.evaluate import Row, evaluate
 from optimize.example import Example
 from optimize.metrics import load_metric
 from optimize.outcome import Summary, summarize
+from optimize.progress import Progress
 from optimize.splits import balanced_order, group_examples
+from optimize.standing import Comparison, compare
 from programs.config import PipelineConfig
 from programs.errors import RagwrightError
 
@@ -19,8 +22,37 @@ if TYPE_CHECKING:
     from optimize.exported import ExportedProgram
 
 
-def evaluate_target(target: Path, split: str, limit: int | None, runs: Path) -> Summary:
-    """Score an export folder or a study's baseline on a split of its data set.
+@dataclass(frozen=True)
+class Measured:
+    """What an export, or a baseline, scores.
+
+    Attributes:
+        summary: The numbers.
+        split: Of which questions.
+        changes: What is not as it was when the export was made, one sentence each.
+        notes: What the data set says of its questions, such as evidence found again elsewhere.
+        comparison: Against what the study measured; None for a baseline, and where the study measured nothing.
+        exported: What was scored.
+    """
+
+    summary: Summary
+    split: str
+    changes: tuple[str, ...]
+    notes: tuple[str, ...]
+    comparison: Comparison | None
+    exported: ExportedProgram
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain data, the numbers on top."""
+        compared = self.comparison.as_json() if self.comparison else None
+        more = {"split": self.split, "changes": list(self.changes), "notes": list(self.notes)}
+        return {**self.summary.as_metrics(), **more, "comparison": compared}
+
+
+def evaluate_target(
+    target: Path, split: str, limit: int | None, runs: Path, progress: Progress, corpus: Path | None = None
+) -> Measured:
+    """Score an export folder or a study's baseline on a split of its data set, with the documents as they are now.
 
     The test split of an export's study has given its verdict; scoring on it again tunes nothing, but choosing by such
     scores does.
@@ -30,6 +62,8 @@ def evaluate_target(target: Path, split: str, limit: int | None, runs: Path) -> 
         split: `train`, `validation` or `test`.
         limit: At most so many questions, spread over documents.
         runs: Where indexes and responses are kept.
+        progress: Hears how far it is.
+        corpus: Where an export's corpus is now; None: where it was.
 
     Raises:
         RagwrightError: The target or the split cannot be used.
@@ -39,19 +73,28 @@ def evaluate_target(target: Path, split: str, limit: int | None, runs: Path) -> 
     if target.is_dir():
         from optimize.exported import load_export
 
-        exported = load_export(target, runs)
-        return _score(exported, load_dataset(exported.dataset), split, limit)
+        exported = load_export(target, runs, corpus=corpus, accept_changes=True)
+        return _score(exported, load_dataset(exported.dataset), split, limit, progress)
     exported, dataset = _baseline(target, runs)
-    return _score(exported, dataset, split, limit)
+    return _score(exported, dataset, split, limit, progress)
 
 
-def _score(exported: ExportedProgram, dataset: Dataset, split: str, limit: int | None) -> Summary:
+def _score(exported: ExportedProgram, dataset: Dataset, split: str, limit: int | None, progress: Progress) -> Measured:
     require_answers(dataset)
     groups = group_examples(dataset.examples, {document.id: document for document in dataset.corpus.documents})
     examples: Sequence[Example] = balanced_order(getattr(dataset, split), groups, seed=0)[:limit]
+    done = 0
+
+    def count(_: Row) -> None:
+        nonlocal done
+        done += 1
+        progress.working("questions", done, len(examples))
+
     with exported.context():
-        rows = evaluate(exported.program, examples, load_metric(exported.metric), exported.spec.threads)
-    return summarize(rows, groups)
+        rows = evaluate(exported.program, examples, load_metric(exported.metric), exported.spec.threads, count)
+    summary = summarize(rows, groups)
+    compared = compare(exported.folder, exported.manifest, split, rows, summary, groups) if exported.manifest else None
+    return Measured(summary, split, exported.changes, dataset.notes, compared, exported)
 
 
 def _baseline(study_file: Path, runs: Path) -> tuple[ExportedProgram, Dataset]:

@@ -157,3 +157,10 @@ def _find_again(quote: str, document: Document, start: object, notes: list[str])
     if start is not None:
         notes.append(f"a quote in {document.id!r} moved from {start} to {first}")
     return Place(Span(document.id, first, first + len(quote)), quote)
+
+
+def gold_text(example: Example) -> str:
+    """The acceptable answers on one line."""
+    if example.answers is None:
+        return "(not known)"
+    return " | ".join(example.answers) or "(the corpus cannot answer)"

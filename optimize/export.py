@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from optimize import export_fill
 from optimize.dataset import Dataset
 from optimize.export_adapter import adapter_source
+from optimize.export_record import Prompt, render_prompts, worked_examples
 from optimize.export_text import explain
 from optimize.headline import headline
 from optimize.outcome import Entry, Outcome
@@ -38,21 +40,6 @@ MANIFEST, PIPELINE, PROGRAM = "manifest.json", "pipeline.yaml", "program.json"
 COMPACT = "compact"
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """The rendered prompt of one predictor.
-
-    Attributes:
-        predictor: Its name in the program.
-        messages: Chat messages with a placeholder `{{name}}` for every input.
-        stop: Where a bare completion ends; None for a chat.
-    """
-
-    predictor: str
-    messages: list[dict[str, Any]]
-    stop: str | None
-
-
 def export_winner(
     outcome: Outcome,
     study: StudyConfig,
@@ -61,8 +48,10 @@ def export_winner(
     program: dspy.Module,
     folder: Path,
     overwrite: bool = True,
+    cache: Path | None = None,
+    asked: Collection[str] = (),
 ) -> Path:
-    """Write the winner into a folder, which appears whole.
+    """Write the winner into a folder, which appears whole. No LM is asked.
 
     Args:
         outcome: Has a winner.
@@ -72,6 +61,8 @@ def export_winner(
         program: The winner's program with its prompts and demos.
         folder: Where to.
         overwrite: Whether an earlier export there is replaced.
+        cache: The file of the study's answers, which the worked examples are taken from.
+        asked: Ids of questions that the winner has answered, which they are best taken from.
 
     Raises:
         RagwrightError: The study has no winner, or the folder holds something else.
@@ -82,7 +73,7 @@ def export_winner(
     aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     aside.mkdir(parents=True)
     try:
-        _write(aside, outcome, outcome.winner, study, spec, dataset, program)
+        _write(aside, outcome, outcome.winner, study, spec, dataset, program, cache, asked)
         if folder.exists():
             shutil.rmtree(folder)
         aside.rename(folder)
@@ -108,36 +99,38 @@ def _write(
     spec: LMSpec,
     dataset: Dataset,
     program: dspy.Module,
+    cache: Path | None,
+    asked: Collection[str],
 ) -> None:
     program.save(str(folder / PROGRAM))
     prompts = render_prompts(program, winner.config, spec)
     files = _write_prompts(folder, prompts)
-    if winner.config.prompt_format == COMPACT:
-        (folder / "compact_adapter.py").write_text(adapter_source(), encoding="utf-8")
-    (folder / "prompt.md").write_text(explain(outcome, winner, spec, program, prompts), encoding="utf-8")
+    _write_code(folder, winner.config, spec)
     pipeline = yaml.safe_dump(_pipeline(winner.config, study, spec, dataset), sort_keys=False, allow_unicode=True)
     (folder / PIPELINE).write_text(pipeline, encoding="utf-8")
-    manifest = {**_manifest(outcome, winner, dataset, spec), "prompts": files}
+    examples, missing = worked_examples(program, winner.config, spec, dataset, cache, asked)
+    page = explain(outcome, winner, spec, program, prompts, examples)
+    (folder / "prompt.md").write_text(page, encoding="utf-8")
+    manifest = {
+        **_manifest(outcome, winner, dataset, spec),
+        "endpoint": _endpoint(spec, prompts),
+        "prompts": files,
+        "examples": examples,
+        "examples_missing": missing,
+    }
     (folder / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
-def render_prompts(program: dspy.Module, config: PipelineConfig, spec: LMSpec) -> list[Prompt]:
-    """What the LM is sent, predictor by predictor."""
-    from programs.prompt_format import FORMATS, render
-
-    adapter = FORMATS[config.prompt_format]()
-    bare = config.prompt_format == COMPACT and spec.endpoint == "completion"
-    prompts = []
-    for name, predictor in program.named_predictors():
-        signature = predictor.signature
-        stop = ("\n\n" if len(signature.output_fields) > 1 else "\n") if bare else None
-        prompts.append(Prompt(name, render(adapter, signature, predictor.demos), stop))
-    return prompts
+def _write_code(folder: Path, config: PipelineConfig, spec: LMSpec) -> None:
+    """The files that make the prompts work elsewhere: each needs nothing of this tool."""
+    shutil.copyfile(export_fill.__file__, folder / "fill.py")
+    if config.prompt_format == COMPACT:
+        (folder / "compact_adapter.py").write_text(adapter_source(grammar=spec.is_local), encoding="utf-8")
 
 
 def _write_prompts(folder: Path, prompts: list[Prompt]) -> list[dict[str, Any]]:
-    """The prompts as files: bare completions as text, chats together as messages."""
-    chats = [prompt for prompt in prompts if prompt.stop is None]
+    """The prompts as files: bare completions as text, chats together as messages. What the manifest says of each."""
+    chats = [prompt for prompt in prompts if prompt.text is None]
     if chats:
         content = [{"predictor": prompt.predictor, "messages": prompt.messages} for prompt in chats]
         text = json.dumps(content, ensure_ascii=False, indent=1)
@@ -145,19 +138,33 @@ def _write_prompts(folder: Path, prompts: list[Prompt]) -> list[dict[str, Any]]:
     files: list[dict[str, Any]] = []
     for prompt in prompts:
         name = "messages.json"
-        if prompt.stop is not None:
+        if prompt.text is not None:
             name = "prompt.txt" if len(prompts) == 1 else f"prompt-{prompt.predictor}.txt"
-            text = "\n\n".join(message["content"] for message in prompt.messages)
             # No newline at the end: the model goes on where the text ends.
-            (folder / name).write_text(text, encoding="utf-8", newline="\n")
-        files.append({"predictor": prompt.predictor, "file": name, "stop": prompt.stop})
+            (folder / name).write_text(prompt.text, encoding="utf-8", newline="\n")
+        entry = {"predictor": prompt.predictor, "file": name, "stop": prompt.stop, "format": prompt.prompt_format}
+        fields = {"inputs": list(prompt.inputs), "outputs": list(prompt.outputs)}
+        files.append({**entry, **fields, "settings": dict(prompt.settings)})
     return files
+
+
+def _endpoint(spec: LMSpec, prompts: list[Prompt]) -> dict[str, Any]:
+    """Where the prompts belong: an address of which kind, and for which model."""
+    from programs.remote_lm import public_address
+
+    return {
+        "kind": "completion" if any(prompt.text is not None for prompt in prompts) else "chat",
+        "model": spec.weights().name if spec.is_local else spec.model,
+        "address": public_address(spec.api_base) if spec.api_base else None,
+    }
 
 
 def _pipeline(config: PipelineConfig, study: StudyConfig, spec: LMSpec, dataset: Dataset) -> dict[str, Any]:
     from programs.remote_lm import public_address
 
-    lm = {name: value for name, value in asdict(spec).items() if value is not None}
+    # No temperature and no limit are settings, too, and not what a missing one would mean.
+    kept = ("temperature", "max_tokens")
+    lm = {name: value for name, value in asdict(spec).items() if value is not None or name in kept}
     if "api_base" in lm:
         lm["api_base"] = public_address(lm["api_base"])
     return {
@@ -176,7 +183,7 @@ def _manifest(outcome: Outcome, winner: Entry, dataset: Dataset, spec: LMSpec) -
     return {
         "format": FORMAT,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {name: version(name) for name in ("ragwright", "dspy", "chromadb")},
+        "versions": {name: version(name) for name in ("ragwright", "dspy", "chromadb", "mlflow")},
         "study": {"name": outcome.study, "fingerprint": outcome.fingerprint, "seed": outcome.seed},
         "dataset": {"name": outcome.dataset, "fingerprint": outcome.dataset_fingerprint},
         "corpus": dataset.corpus.fingerprint,

@@ -18,13 +18,24 @@ HEADER = '''"""The compact prompt format, and an engine for servers that take ba
 """
 '''
 
+GRAMMAR_ENGINE = '''class LlamaCompletionEngine(CompletionEngine):
+    """The same for llama.cpp's server, held to what the study held it to: an answer does not begin with its end."""
+
+    def _post(self, body: Mapping[str, Any]) -> Any:
+        return super()._post({**body, "grammar": NOT_EMPTY})'''
+
 _LEFT_OUT = ("FORMATS", "render")
 """Names of the prompt formats' module that concern the other formats."""
 
 
-def adapter_source() -> str:
-    """The source of `compact_adapter.py`."""
+def adapter_source(grammar: bool = False) -> str:
+    """The source of `compact_adapter.py`.
+
+    Args:
+        grammar: Whether the model was held to a grammar, as one that runs in process is.
+    """
     from programs import completion, prompt_format
+    from programs.local_lm import NOT_EMPTY
 
     imported: dict[str, set[str]] = {}
     parts: list[str] = []
@@ -39,6 +50,8 @@ def adapter_source() -> str:
                 parts[-1] += "\n" + _segment(module, statement)
             else:
                 parts.append(_segment(module, statement))
+    if grammar:
+        parts += [f"NOT_EMPTY = {NOT_EMPTY!r}", GRAMMAR_ENGINE]
     names = imported.pop("__future__")
     head = [HEADER, _import("__future__", names), "", *(_import(*pair) for pair in sorted(imported.items()))]
     return "\n".join(head) + "\n\n" + "\n\n\n".join(parts) + "\n"

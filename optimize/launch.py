@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from optimize.outcome import Outcome
 from optimize.progress import Progress, Silence, Terminal
 from optimize.run_dir import RunDir
 from optimize.study_config import StudyConfig
-from programs.errors import RagwrightError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,6 +83,7 @@ def launch(
             outcome = work.execute()
             export = _export(work, outcome) if outcome.winner is not None else None
             report, _ = write_report(outcome, work.run, work.dataset)
+            progress.phase("tracking", "what is not logged yet")
             tracker.close(outcome, [report, report.with_suffix(".md")], export)
     return Launched(outcome, work.run, report, export)
 
@@ -133,27 +132,14 @@ def _export(work: Study, outcome: Outcome) -> Path:
     assert outcome.winner is not None, "only a winner is exported"
     candidate = work.run.read_candidate(outcome.winner.candidate)
     program = work.bench.program(outcome.winner.config, candidate)
-    return export_winner(outcome, work.config, work.spec, work.dataset, program, work.run.export)
-
-
-def find_run(runs: Path, name: str | None) -> RunDir:
-    """A study's folder: by path, by the beginning of its name, or the one that was worked on last.
-
-    Raises:
-        RagwrightError: There is none, or several fit.
-    """
-    if name is not None and (Path(name) / "outcome.json").is_file():
-        return RunDir(Path(name))
-    found = sorted(runs.glob("*/outcome.json"), key=lambda file: file.stat().st_mtime)
-    fitting = [file.parent for file in found if name is None or file.parent.name.startswith(name)]
-    if not fitting:
-        known = ", ".join(file.parent.name for file in found) or "none yet"
-        raise RagwrightError(f"no finished study {name or ''!r} in {runs}; there: {known}.")
-    if name is not None and len(fitting) > 1:
-        raise RagwrightError(f"{name!r} fits several studies: {', '.join(folder.name for folder in fitting)}.")
-    return RunDir(fitting[-1])
-
-
-def read_outcome(run: RunDir) -> Outcome:
-    """What a study found, from its folder."""
-    return Outcome.from_json(json.loads((run.path / "outcome.json").read_text(encoding="utf-8")))
+    answered = work.run.read_evaluation(outcome.winner.unit)
+    return export_winner(
+        outcome,
+        work.config,
+        work.spec,
+        work.dataset,
+        program,
+        work.run.export,
+        cache=work.runs / "cache" / "responses.sqlite",
+        asked=[row.example_id for row in answered.rows] if answered is not None else (),
+    )

@@ -16,6 +16,9 @@ from programs.config import PipelineConfig
 
 Phase = Literal["baseline", "search", "confirm", "test"]
 
+SCORED_ON: dict[Phase, str] = {"baseline": "search", "search": "search", "confirm": "confirm", "test": "test"}
+"""Phase -> the examples of its scores."""
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,38 +36,121 @@ class Table:
         rows: As many cells each as the header has.
         numeric: Columns whose cells are numbers.
         marked: Rows that stand out.
+        name: What it is, in a few words; empty: the heading above says it.
     """
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numeric: frozenset[int] = frozenset()
     marked: frozenset[int] = frozenset()
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A drawing; where none can be shown, its numbers are in a table beside it."""
+    """A drawing.
+
+    Attributes:
+        svg: The drawing.
+        caption: What is to be seen, and how far it can be trusted.
+        table: Its numbers, for whoever cannot see it; None where they stand in a table beside it.
+    """
 
     svg: str
     caption: str
+    table: Table | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Charts:
+    """Small drawings side by side, with one caption and one table for all; see `Chart`."""
+
+    svgs: tuple[str, ...]
+    caption: str
+    table: Table | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """Some text of a document.
+
+    Attributes:
+        source: Where it lies.
+        parts: The text in pieces, each with whether it is gold.
+    """
+
+    source: str
+    parts: tuple[tuple[str, bool], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What one configuration made of a question.
+
+    Attributes:
+        name: Which configuration.
+        answer: Its answer.
+        score: What it is worth, as text.
+        remark: What became of the gold, or empty.
+        passages: What the LM was shown, best first.
+        left_out: Further passages that it was shown.
+    """
+
+    name: str
+    answer: str
+    score: str
+    remark: str = ""
+    passages: tuple[Excerpt, ...] = ()
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One question with what both configurations made of it.
+    """One question with what several configurations made of it.
 
     Attributes:
         question: As asked.
         gold: Acceptable answers, in words.
-        answers: Name of the configuration, its answer, its score.
+        sides: The configurations.
+        is_open: Whether the passages are shown at once.
     """
 
     question: str
     gold: str
-    answers: tuple[tuple[str, str, str], ...]
+    sides: tuple[Side, ...]
+    is_open: bool = False
 
 
-Block = Paragraph | Bullets | Code | Table | Chart | Case
+Change = Literal["same", "added", "removed", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """A text before and after.
+
+    Attributes:
+        name: Of what.
+        lines: What became of each line, and the line; of those skipped, how many there are.
+    """
+
+    name: str
+    lines: tuple[tuple[Change, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Blocks that are shown when they are asked for.
+
+    Attributes:
+        summary: What there is to be seen.
+        blocks: That.
+    """
+
+    summary: str
+    blocks: tuple[Block, ...]
+
+
+Block = Paragraph | Bullets | Code | Table | Chart | Charts | Case | Diff | Fold
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +159,15 @@ class Section:
 
     title: str
     blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number worth a glance: its name, the number, and what to know about it."""
+
+    name: str
+    value: str
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +181,7 @@ class Page:
         detail: Its numbers: a sentence without its capital.
         warnings: What a reader of the numbers must know.
         sections: The rest, in order.
+        figures: The few numbers that matter most.
     """
 
     title: str
@@ -96,3 +190,4 @@ class Page:
     detail: str
     warnings: tuple[str, ...] = ()
     sections: tuple[Section, ...] = field(default=())
+    figures: tuple[Figure, ...] = ()

@@ -1,8 +1,7 @@
-"""The drawings of reports, as SVG that takes its colours from the page."""
+"""Drawings of reports: scores with their intervals, and what quality costs."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -11,9 +10,12 @@ import numpy as np
 
 from optimize.outcome import Entry
 from optimize.pareto import front
+from optimize.report_drawing import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, beside, grid_x, grid_y, mark, nice_ticks, svg
 
-WIDTH = 440
-LEFT, RIGHT, TOP, BOTTOM = 52, 22, 22, 44
+_NAME_PIXELS = 7.9
+"""Width of a letter of a name on a phone, where letters are larger."""
+
+_LONGEST_NAME = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Dot:
         value: The score.
         low: Lower end of the interval.
         high: Upper end.
-        kind: `baseline` or `winner`: the CSS class.
+        kind: `baseline`, `winner` or `trial`: the CSS class.
     """
 
     label: str
@@ -35,54 +37,37 @@ class Dot:
     kind: str
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """Maps values to pixels."""
+def interval_chart(dots: Sequence[Dot], unit: str, digits: int = 3, zero: bool = False) -> str:
+    """Scores one below the other on one axis, each with its interval, named by `unit`.
 
-    ticks: Sequence[float]
-    start: float
-    end: float
-
-    @property
-    def digits(self) -> int:
-        step = self.ticks[1] - self.ticks[0]
-        return next(digits for digits in range(12) if math.isclose(round(step, digits), step))
-
-    def __call__(self, value: float) -> float:
-        share = (value - self.ticks[0]) / (self.ticks[-1] - self.ticks[0])
-        return round(self.start + share * (self.end - self.start), 1)
-
-    def label(self, value: float) -> str:
-        return f"{value:,.{self.digits}f}"
-
-
-def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """At most `most` round numbers, evenly spaced, the first at or below `low` and the last at or above `high`."""
-    if high - low < 1e-9:
-        low, high = low - 0.05 * max(1.0, abs(low)), high + 0.05 * max(1.0, abs(high))
-    power = 10.0 ** math.floor(math.log10((high - low) / most))
-    steps = [factor * scale * power for scale in (1, 10, 100) for factor in (1, 2, 2.5, 5)]
-    for step in steps:
-        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-        if last - first < most:
-            return [index * step for index in range(first, last + 1)]
-    raise AssertionError("the largest step spans the range")
-
-
-def interval_chart(dots: Sequence[Dot], unit: str) -> str:
-    """Scores side by side on one axis, each with its interval, named by `unit`."""
+    Args:
+        dots: At least one.
+        unit: What is shown, and of what kind the intervals are.
+        digits: As many are shown.
+        zero: Whether 0 is a line to be seen: for differences.
+    """
     height = TOP + 44 * len(dots) + BOTTOM
-    x = _Axis(nice_ticks(min(dot.low for dot in dots), max(dot.high for dot in dots)), 84, WIDTH - RIGHT)
-    parts = _grid_x(x, height, f"{unit}, 95 % interval")
+    left = 16 + _NAME_PIXELS * max(min(len(dot.label), _LONGEST_NAME) for dot in dots)
+    ends = [*(dot.low for dot in dots), *(dot.high for dot in dots), *([0.0] if zero else [])]
+    x = Axis(nice_ticks(min(ends), max(ends), most=5), max(84.0, left + 8), WIDTH - RIGHT)
+    parts = grid_x(x, height, unit)
+    if zero:
+        parts.append(f'<line class="zero" x1="{x(0)}" x2="{x(0)}" y1="{TOP}" y2="{height - BOTTOM}"/>')
     for position, dot in enumerate(dots):
         y = TOP + 22 + 44 * position
+        value, low, high = (f"{number:.{digits}f}" for number in (dot.value, dot.low, dot.high))
         parts += [
-            f'<text class="name" x="74" y="{y + 4}" text-anchor="end">{escape(dot.label)}</text>',
+            f'<text class="name" x="{x.start - 10:g}" y="{y + 4}" text-anchor="end">{escape(_short(dot.label))}</text>',
             f'<g class="{dot.kind}"><line class="whisker" x1="{x(dot.low)}" x2="{x(dot.high)}" y1="{y}" y2="{y}"/>',
-            _mark(dot.kind, x(dot.value), y, f"{dot.label}: {dot.value:.3f} [{dot.low:.3f}, {dot.high:.3f}]"),
-            f'<text class="value" x="{x(dot.value)}" y="{y - 11}" text-anchor="middle">{dot.value:.3f}</text></g>',
+            mark(dot.kind, x(dot.value), y, f"{dot.label}: {value} [{low}, {high}]"),
+            f'<text class="value" x="{x(dot.value)}" y="{y - 11}" text-anchor="middle">{value}</text></g>',
         ]
-    return _svg(height, f"Scores with intervals: {', '.join(f'{dot.label} {dot.value:.3f}' for dot in dots)}", parts)
+    told = ", ".join(f"{dot.label} {dot.value:.{digits}f}" for dot in dots)
+    return svg(height, f"{unit}: {told}", parts)
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= _LONGEST_NAME else f"{label[: _LONGEST_NAME - 1]}…"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,17 +100,17 @@ def pareto_front(marks: Sequence[Mark]) -> list[Mark]:
 def trade_off_chart(marks: Sequence[Mark], cost: str, unit: str, label: str) -> str:
     """Marks in the plane of cost and value, with their Pareto front."""
     height = 320
-    x = _Axis(nice_ticks(0, max(mark.cost for mark in marks)), LEFT, WIDTH - RIGHT)
+    x = Axis(nice_ticks(0, max(mark.cost for mark in marks)), LEFT, WIDTH - RIGHT)
     ends = [mark.value + sign * mark.spread for mark in marks for sign in (-1, 1)]
-    y = _Axis(nice_ticks(min(ends), max(ends)), height - BOTTOM, TOP)
-    parts = _grid_x(x, height, cost) + _grid_y(y, unit)
+    y = Axis(nice_ticks(min(ends), max(ends)), height - BOTTOM, TOP)
+    parts = grid_x(x, height, cost) + grid_y(y, unit)
     parts.append(_front_line(pareto_front(marks), x, y))
-    for mark in sorted(marks, key=lambda mark: mark.kind != "trial"):
-        at = x(mark.cost), y(mark.value)
-        name = "" if mark.kind == "trial" else _beside(mark.kind, *at)
-        kind = f"{mark.kind} faint" if mark.faint else mark.kind
-        parts.append(f'<g class="{kind}">{_error_bar(mark, x, y)}{_mark(mark.kind, *at, mark.title)}{name}</g>')
-    return _svg(height, label, parts)
+    for one in sorted(marks, key=lambda one: one.kind != "trial"):
+        at = x(one.cost), y(one.value)
+        name = "" if one.kind == "trial" else beside(one.kind, *at)
+        kind = f"{one.kind} faint" if one.faint else one.kind
+        parts.append(f'<g class="{kind}">{_error_bar(one, x, y)}{mark(one.kind, *at, one.title)}{name}</g>')
+    return svg(height, label, parts)
 
 
 def same(one: Entry, other: Entry) -> bool:
@@ -139,55 +124,18 @@ def describe(entry: Entry) -> str:
     return f"{c.splitter} {c.chunk_size} x {c.top_k}, {c.retriever}, {c.reranker}, {c.prompt_format}, {entry.candidate}"
 
 
-def _error_bar(mark: Mark, x: _Axis, y: _Axis) -> str:
-    if not mark.spread:
+def _error_bar(one: Mark, x: Axis, y: Axis) -> str:
+    if not one.spread:
         return ""
-    at, low, high = x(mark.cost), y(mark.value - mark.spread), y(mark.value + mark.spread)
+    at, low, high = x(one.cost), y(one.value - one.spread), y(one.value + one.spread)
     return f'<line class="error" x1="{at}" x2="{at}" y1="{low}" y2="{high}"/>'
 
 
-def _mark(kind: str, x: float, y: float, title: str) -> str:
-    told = f"<title>{escape(title)}</title>"
-    if kind == "baseline":
-        return f'<rect class="mark" x="{x - 5}" y="{y - 5}" width="10" height="10">{told}</rect>'
-    return f'<circle class="mark" cx="{x}" cy="{y}" r="{6 if kind == "winner" else 4}">{told}</circle>'
-
-
-def _beside(text: str, x: float, y: float) -> str:
-    left = x > 0.7 * WIDTH
-    return (
-        f'<text x="{x - 10 if left else x + 10}" y="{y + 4}" text-anchor="{"end" if left else "start"}">{text}</text>'
-    )
-
-
-def _front_line(marks: Sequence[Mark], x: _Axis, y: _Axis) -> str:
+def _front_line(marks: Sequence[Mark], x: Axis, y: Axis) -> str:
     """A staircase: between two points the cheaper one is what is to be had."""
     path, last = "", None
-    for mark in marks:
-        at = x(mark.cost), y(mark.value)
+    for one in marks:
+        at = x(one.cost), y(one.value)
         path += f"M{at[0]} {at[1]}" if last is None else f"H{at[0]}V{at[1]}"
         last = at
     return f'<path class="front" d="{path}H{x.end}"/>'
-
-
-def _grid_x(axis: _Axis, height: float, title: str) -> list[str]:
-    bottom = height - BOTTOM
-    lines = [f'<line class="grid" x1="{axis(t)}" x2="{axis(t)}" y1="{TOP}" y2="{bottom}"/>' for t in axis.ticks]
-    texts = [f'<text x="{axis(t)}" y="{bottom + 16}" text-anchor="middle">{axis.label(t)}</text>' for t in axis.ticks]
-    middle = (axis.start + axis.end) / 2
-    return [*lines, *texts, f'<text x="{middle}" y="{height - 8}" text-anchor="middle">{escape(title)}</text>']
-
-
-def _grid_y(axis: _Axis, title: str) -> list[str]:
-    lines = [f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{axis(t)}" y2="{axis(t)}"/>' for t in axis.ticks]
-    texts = [f'<text x="{LEFT - 6}" y="{axis(t) + 4}" text-anchor="end">{axis.label(t)}</text>' for t in axis.ticks]
-    middle = (axis.start + axis.end) / 2
-    turned = f'<text transform="translate(12 {middle}) rotate(-90)" text-anchor="middle">{escape(title)}</text>'
-    return [*lines, *texts, turned]
-
-
-def _svg(height: float, label: str, parts: Sequence[str]) -> str:
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}" '
-        f'xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg>'
-    )

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
-from optimize.dataset import Dataset
-from optimize.evaluate import Row
-from optimize.example import Example
-from optimize.headline import duration, headline, money, number
-from optimize.ledger import Ledger
-from optimize.outcome import Entry, Outcome
-from optimize.report_blocks import Block, Case, Code, Page, Paragraph, Section, Table
-from optimize.report_scores import comparison, phases
+from optimize.headline import duration, headline, money, number, signed, with_interval
+from optimize.report_blocks import Code, Figure, Page, Paragraph, Section
+from optimize.report_cases import cases
+from optimize.report_cost import IN_USE, cost, use_of
+from optimize.report_funnel import funnels, losses
+from optimize.report_prompt import prompts
+from optimize.report_record import Record
+from optimize.report_rungs import rungs
+from optimize.report_scores import comparison, opponents, phases
 from optimize.report_trade_offs import trade_offs
 from optimize.report_trials import finalists, trials
-from optimize.run_dir import RunDir
-from optimize.run_records import gold_text
-from optimize.study_config import load_study
-
-CASES = 5
-"""Most questions shown as won, and as lost."""
+from optimize.report_worth import worth
 
 
-def build_page(outcome: Outcome, run: RunDir, dataset: Dataset) -> Page:
+def build_page(record: Record) -> Page:
     """The whole report; parts that the study has not reached yet say so or are left out."""
+    outcome, study = record.outcome, record.study
     said = headline(outcome)
     about = {
         "data set": f"{outcome.dataset} ({outcome.dataset_fingerprint})",
@@ -35,16 +33,20 @@ def build_page(outcome: Outcome, run: RunDir, dataset: Dataset) -> Page:
         "seed": str(outcome.seed),
         "study": f"{outcome.study}-{outcome.fingerprint}",
     }
-    study = load_study(run.path / "study.yaml")
+    followed = funnels(record)
     sections = [
         comparison(outcome),
         phases(outcome),
-        finalists(outcome),
+        losses(record, followed),
+        cases(record, followed),
+        prompts(record),
         trade_offs(outcome, study.tolerance, study.minimize[0] if study.minimize else "prompt_tokens"),
+        worth(record),
+        rungs(record),
+        finalists(outcome),
         trials(outcome),
-        cases(outcome, run, {example.id: example for example in dataset.examples}),
-        cost(outcome),
-        reproduction(outcome, run),
+        cost(record),
+        reproduction(record),
     ]
     return Page(
         title=f"{outcome.study}: what was found",
@@ -53,95 +55,52 @@ def build_page(outcome: Outcome, run: RunDir, dataset: Dataset) -> Page:
         detail=said.detail,
         warnings=outcome.warnings,
         sections=tuple(section for section in sections if section is not None),
+        figures=tuple(_figures(record)),
     )
 
 
-def cases(outcome: Outcome, run: RunDir, examples: Mapping[str, Example]) -> Section | None:
-    """Test questions on which the two differ most."""
-    if outcome.test_baseline is None or outcome.test_winner is None:
-        return None
-    old, new = _rows(run, outcome.test_baseline), _rows(run, outcome.test_winner)
-    gaps = {
-        i: _score(new[i]) - _score(old[i]) for i in old if i in new and i in examples and _both_scored(old[i], new[i])
-    }
-    won = sorted((i for i in gaps if gaps[i] > 0), key=lambda i: -gaps[i])
-    lost = sorted((i for i in gaps if gaps[i] < 0), key=lambda i: gaps[i])
-    summary = f"Of {len(gaps)} test questions the winner does better on {len(won)}, worse on {len(lost)}."
-    blocks: list[Block] = [Paragraph(summary)]
-    for title, ids in (("Won most clearly:", won), ("Lost most clearly:", lost)):
-        if ids:
-            blocks.append(Paragraph(title))
-            blocks += [_case(examples[i], old[i], new[i]) for i in ids[:CASES]]
-    return Section("Questions won and lost", tuple(blocks))
-
-
-def _rows(run: RunDir, entry: Entry) -> dict[str, Row]:
-    evaluation = run.read_evaluation(entry.unit)
-    return {row.example_id: row for row in evaluation.rows} if evaluation is not None else {}
-
-
-def _both_scored(one: Row, other: Row) -> bool:
-    return one.score is not None and other.score is not None
-
-
-def _score(row: Row) -> float:
-    assert row.score is not None, "failures are left out before"
-    return row.score
-
-
-def _case(example: Example, old: Row, new: Row) -> Case:
-    gold = gold_text(example)
-    answers = tuple(
-        (name, row.answer or "(nothing)", number(_score(row), 2)) for name, row in (("baseline", old), ("winner", new))
-    )
-    return Case(example.question, gold, answers)
-
-
-def cost(outcome: Outcome) -> Section:
-    """What all of it took, and which language model took how much of it."""
+def _figures(record: Record) -> Iterator[Figure]:
+    """The few numbers that matter most: scores, difference, cost in use, cost of the study."""
+    outcome = record.outcome
+    base, new = opponents(outcome)
+    for name, entry in [("baseline", base), *([new] if new else [])]:
+        interval = with_interval(entry).removeprefix(number(entry.summary.score)).strip()
+        yield Figure(name, number(entry.summary.score), f"{interval} {outcome.metric}")
+    if (d := outcome.difference) is not None and math.isfinite(d.low):
+        yield Figure("difference", signed(d.mean), f"[{signed(d.low)}, {signed(d.high)}], {d.n} questions")
+    entry = new[1] if new else base
+    use = use_of(record, entry)
+    yield Figure(f"{IN_USE:,} questions", f"{use['prompt tokens']} tokens", f"read by the LM; {use['money']}")
     spent = outcome.spent
-    rows = (
-        ("LM calls", f"{spent.calls:,} of {spent.calls_allowed:,} allowed"),
-        ("of these really made", f"{spent.paid_calls:,}"),
-        ("prompt tokens", f"{spent.prompt_tokens:,}"),
-        ("completion tokens", f"{spent.completion_tokens:,}"),
-        ("money", money(spent.usd)),
-        ("waiting for the LM", duration(spent.lm_seconds)),
-        ("trials", str(len(outcome.trials))),
-    )
-    blocks: list[Block] = [Table(("", "in all"), rows, numeric=frozenset({1}))]
-    if spent.by_role.by_role:
-        blocks.append(_by_role(spent.by_role))
-    return Section("What it cost", tuple(blocks))
+    yield Figure("the study", f"{spent.calls:,} calls", f"{money(spent.usd)}, {duration(spent.seconds)}")
 
 
-_ROLES = {"task": "answering", "reflection": "writing instructions", "judge": "judging"}
-
-
-def _by_role(ledger: Ledger) -> Table:
-    rows = tuple(
-        (_ROLES.get(role, role), f"{took.calls:,}", f"{took.tokens:,}", money(took.usd))
-        for role, took in ledger.by_role.items()
-    )
-    return Table(("role", "LM calls", "tokens read and written", "money"), rows, numeric=frozenset({1, 2, 3}))
-
-
-def reproduction(outcome: Outcome, run: RunDir) -> Section:
-    """Commands that go on from here."""
-    runs, place = _quoted(run.path.parent), _quoted(run.path)
+def reproduction(record: Record) -> Section:
+    """What makes the study come out the same, and commands that go on from here."""
+    outcome, run = record.outcome, record.run
+    runs, place, name = _quoted(run.path.parent), _quoted(run.path), _quoted(Path(run.path.name))
     commands = [
         "# the same study again; what is finished is read, not paid for again",
         f"ragwright optimize {_quoted(run.path / 'study.yaml')} --runs {runs}",
-        "# this report, and everything in MLflow",
-        f"ragwright report {_quoted(Path(run.path.name))} --runs {runs}",
-        f"ragwright ui --runs {runs}",
+        "# this report, beside another study, and everything in MLflow",
+        f"ragwright report {name} --runs {runs}",
+        f"ragwright compare {name} OTHER-RUN --runs {runs}",
+        f"ragwright ui {name} --runs {runs}",
+        "# the trials in Optuna's own pages",
+        f"uvx optuna-dashboard {_quoted(run.journal)}",
     ]
     if outcome.winner is not None:
         commands += [
             "# the winner at work",
             f'ragwright ask {place}/export "your question" --runs {runs}',
         ]
-    return Section("How to go on, and how to do it again", (Code("\n".join(commands)),))
+    told = (
+        f"study.yaml in the run folder has every setting, defaults written out. Data ({outcome.dataset_fingerprint}) "
+        f"and study ({outcome.fingerprint}) are named by fingerprints of their content; everything random is drawn "
+        f"from seed {outcome.seed}. Where a response is cached the study comes out the same, row by row; another "
+        "machine asks the LM anew, and an LM need not answer the same twice."
+    )
+    return Section("How to go on, and how to do it again", (Paragraph(told), Code("\n".join(commands))))
 
 
 def _quoted(path: Path) -> str:

@@ -1,53 +1,38 @@
-"""A report page as one HTML file that needs no network: style and drawings are inside."""
+"""A report page as one HTML file that needs no network: style and drawings are inside, and there is no script."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from html import escape
 
-from optimize.report_blocks import Block, Bullets, Case, Chart, Code, Page, Paragraph, Section, Table
-
-STYLE = """
-:root{color-scheme:light dark;--paper:#fff;--card:#f5f7f9;--ink:#1b1f24;--soft:#57606a;--line:#d9dee4;
---winner:#0b62c4;--trial:#6c8ebf;--base:#8a5a00;--good:#116b35;--fair:#8a5a00;--bad:#b3261e}
-@media(prefers-color-scheme:dark){:root{--paper:#14171b;--card:#1d2127;--ink:#e7eaee;--soft:#a3adb8;--line:#363d46;
---winner:#6fb4ff;--trial:#7f9ccb;--base:#e2ad55;--good:#5fcf8a;--fair:#e2ad55;--bad:#ff8a80}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
-main{max-width:1200px;margin:0 auto;padding:24px 16px 64px}
-h1{font-size:1.5rem;line-height:1.25;margin:0 0 12px}
-h2{font-size:1.15rem;margin:40px 0 12px}p{margin:8px 0;max-width:75ch}
-.verdict{border-left:6px solid var(--tone);background:var(--card);
-padding:12px 16px;border-radius:4px;margin:12px 0 20px}
-.verdict b{display:block;color:var(--tone);font-size:1.2rem}.verdict p{margin:4px 0 0}
-.better{--tone:var(--good)}.worse,.void{--tone:var(--bad)}.open{--tone:var(--fair)}
-.warnings{border-left-color:var(--fair)}.warnings ul{margin:4px 0;padding-left:20px}
-dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:2px 16px;margin:0;font-size:.9rem}
-dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
-.scroll{overflow-x:auto;margin:8px 0}
-table{border-collapse:collapse;font-size:.875rem;font-variant-numeric:tabular-nums}
-th,td{text-align:left;padding:5px 12px 5px 0;border-bottom:1px solid var(--line);vertical-align:top;white-space:nowrap}
-th{color:var(--soft);font-weight:600}td:first-child{color:var(--soft)}
-.fit th,.fit td{white-space:normal;overflow-wrap:anywhere}
-@media(max-width:480px){table{font-size:.8rem}th,td{padding-right:8px}}
-.num{text-align:right}tr.marked td{color:var(--winner);font-weight:600}
-pre{background:var(--card);padding:12px;border-radius:4px;overflow-x:auto;font-size:.85rem;line-height:1.6}
-figure{margin:8px 0 20px}figcaption{color:var(--soft);font-size:.875rem;max-width:75ch}
-svg{display:block;width:100%;max-width:560px;height:auto;font-size:12px}
-svg text{fill:var(--soft);paint-order:stroke;stroke:var(--paper);stroke-width:3px}
-svg .name,svg .value{fill:var(--ink);font-size:13px}svg .value{font-weight:600}
-.grid{stroke:var(--line);stroke-width:1}.whisker{stroke-width:3;stroke-linecap:round;opacity:.55}
-.error{stroke:var(--trial);stroke-width:1.5;opacity:.55}.baseline .error{stroke:var(--base)}
-.winner .error{stroke:var(--winner);stroke-width:2.5}.trial.faint{opacity:.4}
-.baseline .whisker{stroke:var(--base)}.winner .whisker{stroke:var(--winner)}
-.baseline .mark{fill:var(--base)}.winner .mark{fill:var(--winner)}.trial .mark{fill:var(--trial);opacity:.75}
-.mark{stroke:var(--paper);stroke-width:1.5}svg .baseline text:not(.value){fill:var(--base)}
-svg .winner text:not(.value){fill:var(--winner);font-weight:600}
-.front{fill:none;stroke:var(--soft);stroke-width:1.5;stroke-dasharray:4 3}
-.case{background:var(--card);border-radius:4px;padding:10px 14px;margin:8px 0;max-width:80ch}
-.case p{margin:0 0 6px;font-weight:600}.case dd,.case p{overflow-wrap:anywhere}.case dl{gap:2px 12px}
-"""
+from optimize.report_blocks import (
+    Block,
+    Bullets,
+    Case,
+    Chart,
+    Charts,
+    Code,
+    Diff,
+    Excerpt,
+    Figure,
+    Fold,
+    Page,
+    Paragraph,
+    Section,
+    Side,
+    Table,
+)
+from optimize.report_markdown import SIGNS
+from optimize.report_style import STYLE
 
 _TONES = {"better": "better", "worse": "worse", "void": "void"}
+
+_FIT = 3
+"""Tables of so many columns fit a phone when their texts may wrap; wider ones are scrolled."""
+
+_FEW_SECTIONS = 4
+"""Up to so many sections a page needs no contents."""
 
 
 def html(page: Page) -> str:
@@ -58,17 +43,32 @@ def html(page: Page) -> str:
     body = [
         f"<h1>{escape(page.title)}</h1>",
         f'<div class="verdict {tone}"><b>{escape(page.word.capitalize())}</b><p>{escape(detail)}</p></div>',
+        _figures(page.figures),
         _warnings(page.warnings),
         f"<dl>{about}</dl>",
+        _contents(page.sections),
         *map(_section, page.sections),
     ]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(page.title)}</title><style>{STYLE}</style></head>\n<body><main>\n"
+        # Browsers ask for an icon unless the page says that it has none.
+        f'<link rel="icon" href="data:,"><title>{escape(page.title)}</title><style>{STYLE}</style></head>\n'
+        '<body><a class="skip" href="#main">Skip to the report</a><main id="main" tabindex="-1">\n'
         + "\n".join(part for part in body if part)
         + "\n</main></body></html>\n"
     )
+
+
+def _figures(figures: tuple[Figure, ...]) -> str:
+    if not figures:
+        return ""
+    tiles = "".join(
+        f"<div><dt>{escape(f.name)}</dt><dd><b>{escape(f.value)}</b>"
+        f"{f'<small>{escape(f.note)}</small>' if f.note else ''}</dd></div>"
+        for f in figures
+    )
+    return f'<dl class="figures">{tiles}</dl>'
 
 
 def _warnings(warnings: tuple[str, ...]) -> str:
@@ -78,40 +78,109 @@ def _warnings(warnings: tuple[str, ...]) -> str:
     return f'<div class="verdict open warnings"><b>Warnings</b><ul>{items}</ul></div>'
 
 
+def _contents(sections: tuple[Section, ...]) -> str:
+    if len(sections) <= _FEW_SECTIONS:
+        return ""
+    items = "".join(f'<li><a href="#{_slug(s.title)}">{escape(s.title)}</a></li>' for s in sections)
+    return f'<nav aria-label="Sections"><ul>{items}</ul></nav>'
+
+
+def _slug(title: str) -> str:
+    return "-".join(re.findall(r"[a-z0-9]+", title.lower()))
+
+
 def _section(section: Section) -> str:
-    return f"<section><h2>{escape(section.title)}</h2>{''.join(map(_block, section.blocks))}</section>"
+    slug = _slug(section.title)
+    blocks = "".join(_block(block, section.title) for block in section.blocks)
+    return f'<section aria-labelledby="{slug}"><h2 id="{slug}">{escape(section.title)}</h2>{blocks}</section>'
 
 
-def _block(block: Block) -> str:
+def _block(block: Block, within: str) -> str:
+    """A block; `within` is the heading that it stands under."""
     match block:
         case Paragraph(text):
             return f"<p>{escape(text)}</p>"
         case Bullets(items):
             return f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>"
         case Code(text):
-            return f"<pre><code>{escape(text)}</code></pre>"
+            return f"<pre {_region(within)}><code>{escape(text)}</code></pre>"
         case Table():
-            return _table(block)
-        case Chart(svg, caption):
-            return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+            return _table(block, within)
+        case Chart(svg, caption, table):
+            return _figure("chart", [svg], caption, table, within)
+        case Charts(svgs, caption, table):
+            return _figure("charts", svgs, caption, table, within)
         case Case():
             return _case(block)
+        case Diff(name, lines):
+            changed = "".join(_line(*line) for line in lines)
+            return f'<pre class="diff" role="group" aria-label="{escape(name)}">{changed}</pre>'
+        case Fold(summary, blocks):
+            inner = "".join(_block(one, summary) for one in blocks)
+            return f"<details><summary>{escape(summary)}</summary>{inner}</details>"
 
 
-def _table(table: Table) -> str:
-    def cells(row: tuple[str, ...], tag: str) -> str:
-        kinds = [' class="num"' if column in table.numeric else "" for column in range(len(row))]
-        return "".join(f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(kinds, row, strict=True))
+def _region(name: str) -> str:
+    """What makes a part that may be wider than the page reachable by keyboard, and says what it is."""
+    return f'tabindex="0" role="region" aria-label="{escape(name)}"'
+
+
+def _figure(kind: str, svgs: Iterable[str], caption: str, table: Table | None, within: str) -> str:
+    numbers = "" if table is None else _block(Fold("The numbers as a table", (table,)), within)
+    told = f'<div class="beside"><figcaption>{escape(caption)}</figcaption>{numbers}</div>'
+    wide = ' class="wide"' if kind == "chart" else ""
+    return f'<figure{wide}><div class="{kind}">{"".join(svgs)}</div>{told}</figure>'
+
+
+def _table(table: Table, within: str) -> str:
+    def cells(row: tuple[str, ...], head: bool) -> str:
+        found = []
+        for column, cell in enumerate(row):
+            kind = ' class="num"' if column in table.numeric else ""
+            tag, scope = ("th", ' scope="col"') if head else ("th", ' scope="row"') if not column else ("td", "")
+            if head and not cell:
+                # A header without a word in it is no header.
+                tag, scope = "td", ""
+            found.append(f"<{tag}{scope}{kind}>{escape(cell)}</{tag}>")
+        return "".join(found)
 
     marks = [' class="marked"' if n in table.marked else "" for n in range(len(table.rows))]
-    rows = [f"<tr{mark}>{cells(row, 'td')}</tr>" for mark, row in zip(marks, table.rows, strict=True)]
-    # Few columns fit a phone when their texts may wrap; many are scrolled.
-    fit = ' class="fit"' if len(table.header) <= 4 else ""
-    head = f"<thead><tr>{cells(table.header, 'th')}</tr></thead>"
-    return f'<div class="scroll" tabindex="0"><table{fit}>{head}<tbody>{"".join(rows)}</tbody></table></div>'
+    rows = [f"<tr{mark}>{cells(row, False)}</tr>" for mark, row in zip(marks, table.rows, strict=True)]
+    content = f"<thead><tr>{cells(table.header, True)}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    if len(table.header) <= _FIT:
+        return f'<div class="fit"><table>{content}</table></div>'
+    return f'<div class="scroll" {_region(table.name or f"{within}, table")}><table>{content}</table></div>'
 
 
 def _case(case: Case) -> str:
-    rows = [("gold", case.gold), *((f"{name} ({score})", answer) for name, answer, score in case.answers)]
-    pairs = "".join(f"<dt>{escape(label)}</dt><dd>{escape(text)}</dd>" for label, text in rows)
-    return f'<div class="case"><p>{escape(case.question)}</p><dl>{pairs}</dl></div>'
+    sides = "".join(_side(side, case.is_open) for side in case.sides)
+    return (
+        f'<div class="case"><p><b>{escape(case.question)}</b></p><p class="gold">Gold: {escape(case.gold)}</p>'
+        f'<div class="sides">{sides}</div></div>'
+    )
+
+
+def _side(side: Side, is_open: bool) -> str:
+    remark = f'<p class="remark">{escape(side.remark)}</p>' if side.remark else ""
+    passages = "".join(map(_excerpt, side.passages))
+    shown = len(side.passages)
+    many = (
+        f"{shown} passage{'s' if shown != 1 else ''}"
+        if not side.left_out
+        else f"{shown} of {shown + side.left_out} passages"
+    )
+    title = f"{many} shown to the LM"
+    opened = " open" if is_open else ""
+    read = f"<details{opened}><summary>{title}</summary>{passages}</details>" if passages else ""
+    head = f'<p class="side">{escape(side.name)} <span>{escape(side.score)}</span></p>'
+    return f'<div>{head}<p class="answer">{escape(side.answer)}</p>{remark}{read}</div>'
+
+
+def _excerpt(excerpt: Excerpt) -> str:
+    text = "".join(f"<mark>{escape(part)}</mark>" if gold else escape(part) for part, gold in excerpt.parts)
+    return f"<blockquote><cite>{escape(excerpt.source)}</cite><p>{text}</p></blockquote>"
+
+
+def _line(change: str, text: str) -> str:
+    tag = {"added": "ins", "removed": "del"}.get(change, "span")
+    return f'<{tag} class="{change}">{SIGNS[change]} {escape(text)}\n</{tag}>'

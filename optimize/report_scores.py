@@ -16,21 +16,25 @@ from optimize.headline import (
     with_error,
     with_interval,
 )
-from optimize.outcome import Entry, Guard, Outcome
-from optimize.report_blocks import Block, Chart, Paragraph, Section, Table
+from optimize.outcome import SCORED_ON, Entry, Guard, Outcome
+from optimize.report_blocks import Block, Chart, Fold, Paragraph, Section, Table
 from optimize.report_charts import Dot, interval_chart
 from optimize.report_trials import optimism_text, trial_of
-from optimize.run_records import SCORED_ON
 
 
 def comparison(outcome: Outcome) -> Section:
     """Baseline against winner, on the latest examples that both were scored on."""
-    base, new = _opponents(outcome)
+    base, new = opponents(outcome)
     header = ("", "baseline", new[0]) if new else ("", "baseline")
     entries = [base, new[1]] if new else [base]
-    rows = tuple(_comparison_rows(outcome, entries))
-    differ = frozenset(n for n, row in enumerate(rows) if row[0] in base.params and len(set(row[1:])) > 1)
+    every = list(_comparison_rows(outcome, entries))
+    alike = [row for row in every if new and row[0] in base.params and len(set(row[1:])) == 1]
+    rows = tuple(row for row in every if row not in alike)
+    differ = frozenset(n for n, row in enumerate(rows) if new and row[0] in base.params)
     blocks: list[Block] = [Table(header, rows, numeric=frozenset({1, 2}), marked=differ)]
+    if alike:
+        same = Table(("setting", "both"), tuple((row[0], row[1] or "(none)") for row in alike), name="Equal settings")
+        blocks.append(Fold(f"{len(alike)} settings are the same in both", (same,)))
     if (chart := _test_chart(outcome)) is not None:
         blocks.insert(0, chart)
     if outcome.difference is not None:
@@ -79,7 +83,8 @@ def _openings(count: int) -> str:
     )
 
 
-def _opponents(outcome: Outcome) -> tuple[Entry, tuple[str, Entry] | None]:
+def opponents(outcome: Outcome) -> tuple[Entry, tuple[str, Entry] | None]:
+    """The baseline and what it is compared with, by name, on the latest examples that both were scored on."""
     if outcome.test_baseline is not None and outcome.test_winner is not None:
         return outcome.test_baseline, ("winner", outcome.test_winner)
     if outcome.winner is not None and outcome.finalists:
@@ -126,7 +131,7 @@ def _test_chart(outcome: Outcome) -> Chart | None:
         "Each score on the test questions with its own 95 % interval. The two were asked the same questions, so their "
         "difference is known better than the overlap of the intervals suggests."
     )
-    return Chart(interval_chart(dots, f"{outcome.metric} on test"), caption)
+    return Chart(interval_chart(dots, f"{outcome.metric} on test, 95 % interval"), caption)
 
 
 def phases(outcome: Outcome) -> Section | None:

@@ -30,6 +30,9 @@ class Cost:
     digits: int
 
 
+MOST_MARKS = 300
+"""Trials that are drawn: those on the front, then those with the highest estimates."""
+
 COSTS: Mapping[str, Cost] = {
     "prompt_tokens": Cost("prompt tokens a question", lambda s: s.prompt_tokens / max(1, s.n), 0),
     "context_tokens": Cost("context tokens a question", lambda s: s.context_tokens, 0),
@@ -59,7 +62,7 @@ def trade_offs(outcome: Outcome, tolerance: float, cost: str = "prompt_tokens") 
     marked = frozenset(n for n, is_chosen in enumerate(chosen) if is_chosen)
     header = ("trial", "estimate", known.title, "asked", "", "setting")
     table = Table(header, rows, numeric=frozenset({1, 2, 3}), marked=marked)
-    blocks: list[Block] = [_chart(outcome, entries, known), Paragraph(_ABOUT), table]
+    blocks: list[Block] = [_chart(outcome, entries, best, known), Paragraph(_ABOUT), table]
     return Section("Trade-offs", (*blocks, Paragraph(_rules(tolerance, any("knee" in r for r in remarks.values())))))
 
 
@@ -98,7 +101,19 @@ def _row(outcome: Outcome, entry: Entry, cost: Cost, remark: str) -> tuple[str, 
     return (entry.unit, believed(entry), number(cost.of(entry.summary), cost.digits), asked, remark, describe(entry))
 
 
-def _chart(outcome: Outcome, entries: Sequence[Entry], cost: Cost) -> Chart:
+def _drawn(outcome: Outcome, entries: Sequence[Entry], best: Sequence[int]) -> list[Entry]:
+    """What is drawn of very many: the front, baseline and winner, and of the others the best."""
+
+    def after(place: int) -> tuple[bool, float]:
+        needed = place in best or _kind(outcome, entries[place]) != "trial"
+        return not needed, -_estimate(entries[place])
+
+    chosen = sorted(range(len(entries)), key=after)[:MOST_MARKS]
+    return [entries[place] for place in sorted(chosen)]
+
+
+def _chart(outcome: Outcome, every: Sequence[Entry], best: Sequence[int], cost: Cost) -> Chart:
+    entries = _drawn(outcome, every, best)
     marks = [
         Mark(
             cost.of(entry.summary),
@@ -117,6 +132,8 @@ def _chart(outcome: Outcome, entries: Sequence[Entry], cost: Cost) -> Chart:
         "fainter ones were asked only some of them. The line is the best to be had for so much. Point at a mark for "
         "its setting."
     )
+    if len(entries) < len(every):
+        caption += f" Of {len(every):,} the {len(entries)} on the front or with the highest estimates are drawn."
     return Chart(trade_off_chart(marks, cost.title, f"{outcome.metric}, estimate", label), caption)
 
 

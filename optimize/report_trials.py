@@ -7,8 +7,11 @@ from collections.abc import Sequence
 
 from optimize.headline import believed, is_known, number, per_question, with_error
 from optimize.outcome import Entry, Outcome
-from optimize.report_blocks import Block, Bullets, Paragraph, Section, Table
+from optimize.report_blocks import Block, Bullets, Fold, Paragraph, Section, Table
 from optimize.report_charts import same
+
+AT_ONCE, MOST = 12, 200
+"""Trials in a table that stands open, and in one at all: the best ones."""
 
 _ENTRY_HEADER = (
     "estimate",
@@ -28,6 +31,9 @@ _ENTRY_HEADER = (
     "format",
     "candidate",
 )
+_NUMBERS = 7
+"""Of these, so many are numbers; the others are settings."""
+
 _ENTRY_NUMERIC = frozenset({1, 2, 3, 4, 5, 6, 7, 9, 10, 12, 14})
 
 
@@ -60,8 +66,9 @@ def _entry_cells(entry: Entry) -> tuple[str, ...]:
 
 
 def trials(outcome: Outcome) -> Section:
-    """Everything that the search tried, the baseline first."""
-    in_order = sorted(outcome.trials, key=lambda entry: entry.unit)
+    """Everything that the search tried, the baseline first; of very many the best, in the order they were tried."""
+    kept = sorted(outcome.trials, key=lambda entry: (not _is_winner(entry, outcome), -_rank(entry), entry.unit))[:MOST]
+    in_order = sorted(kept, key=lambda entry: entry.unit)
     rows = [("baseline", outcome.baseline), *((entry.unit, entry) for entry in in_order)]
     winner = outcome.winner
     best = trial_of(outcome, winner) if winner is not None else outcome.best_trial
@@ -69,9 +76,20 @@ def trials(outcome: Outcome) -> Section:
     blocks: list[Block] = [Paragraph(_how_asked(outcome))] if outcome.trials else []
     if outcome.winner is None and (said := optimism_text(outcome)) is not None:
         blocks.append(Paragraph(said))
-    blocks.append(_entry_table("trial", rows, marked))
+    if (left_out := len(outcome.trials) - len(kept)) > 0:
+        blocks.append(
+            Paragraph(
+                f"The table has the {len(kept)} with the highest estimates; the other {left_out:,} are in outcome.json."
+            )
+        )
+    table = _entry_table("trial", rows, marked)
+    blocks.append(table if len(rows) <= AT_ONCE else Fold(f"{len(rows) - 1} trials and the baseline", (table,)))
     notes = tuple(f"{name}: {entry.note}" for name, entry in rows if entry.note and not is_partial(entry, outcome))
     return Section("All trials", (*blocks, Bullets(notes)) if notes else tuple(blocks))
+
+
+def _rank(entry: Entry) -> float:
+    return entry.estimate if entry.estimate is not None and is_known(entry.estimate) else -math.inf
 
 
 def is_partial(entry: Entry, outcome: Outcome) -> bool:
@@ -97,24 +115,26 @@ def finalists(outcome: Outcome) -> Section | None:
     """The best few on questions that the search had not seen."""
     if not outcome.finalists:
         return None
-    names = ["baseline", *(f"finalist {n}" for n in range(1, len(outcome.finalists)))]
-    rows = list(zip(names, outcome.finalists, strict=True))
     kept = outcome.kept_baseline
-    marked = frozenset(
-        n for n, entry in enumerate(outcome.finalists) if (kept and n == 0) or _is_winner(entry, outcome)
-    )
+    names = ["baseline", *(f"finalist {n}" for n in range(1, len(outcome.finalists)))]
+    chosen = [(kept and n == 0) or _is_winner(entry, outcome) for n, entry in enumerate(outcome.finalists)]
     blocks: list[Block] = []
     if outcome.choice:
-        chosen = "the baseline" if kept else next(name for name, entry in rows if _is_winner(entry, outcome))
-        blocks.append(Paragraph(f"Chosen: {chosen}, {outcome.choice}."))
+        which = "the baseline" if kept else names[chosen.index(True)]
+        blocks.append(Paragraph(f"Chosen: {which}, {outcome.choice}."))
     if any(is_known(entry.estimate) for entry in outcome.finalists):
         blocks.append(
             Paragraph(
                 "The estimate joins the search and the confirm questions; ± is one standard deviation of the distance "
-                "to the best estimate."
+                "to the best estimate. Settings that all of them share are left out."
             )
         )
-    return Section("Finalists on the confirm questions", (*blocks, _entry_table("", rows, marked)))
+    header = ("", *(f"{name} (chosen)" if one else name for name, one in zip(names, chosen, strict=True)))
+    columns = [_entry_cells(entry) for entry in outcome.finalists]
+    rows = [(title, *cells) for title, *cells in zip(_ENTRY_HEADER, *columns, strict=True)]
+    shown = tuple(row for n, row in enumerate(rows) if n < _NUMBERS or len(set(row[1:])) > 1)
+    table = Table(header, shown, frozenset(range(1, len(header))))
+    return Section("Finalists on the confirm questions", (*blocks, table))
 
 
 def _is_winner(entry: Entry, outcome: Outcome) -> bool:

@@ -14,6 +14,7 @@ from optimize.candidate import Candidate
 from optimize.evaluate import Evaluation, Row
 from optimize.ledger import Ledger, Spending
 from optimize.rows import money
+from programs.config import PipelineConfig
 from programs.errors import RagwrightError
 
 
@@ -118,12 +119,15 @@ class RunDir:
             assert evaluation is not None, "listed just now"
             yield file.stem, evaluation
 
-    def save_candidates(self, turn: str, candidates: Iterable[Candidate], spent: Ledger, problem: str = "") -> None:
-        """Keep what one optimizer made in its turn; written last is the list, which marks it finished."""
+    def save_candidates(
+        self, turn: str, candidates: Iterable[Candidate], spent: Ledger, problem: str, config: PipelineConfig
+    ) -> None:
+        """Keep what one optimizer made in its turn on a pipeline; written last is the list, which marks it finished."""
         made = list(candidates)
         for candidate in made:
             candidate.save(self.candidates)
         content = {"ids": [c.id for c in made], "spent": spent.as_json(), "problem": problem}
+        content["config"] = config.as_params()
         self.write_json(f"candidates/{turn}.list.json", content)
 
     def read_candidates(self, turn: str) -> tuple[list[Candidate], Ledger, str] | None:

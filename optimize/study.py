@@ -156,7 +156,7 @@ class Study:
             Proposals(self.config.space, self.config.sampler, self.config.seed) if self.phases.search else None,
             self.allocation.search,
             [self.bare.id],
-            lambda asked, leader: self.teller.step(leader),
+            self._on_step,
             self.config.trials,
             frugal=bool(self.config.minimize),
         )
@@ -266,7 +266,7 @@ class Study:
             self.bench.models.confirm()
             self.budget.check()
             made += [child for child in recombine([*self._best_candidates(), *made], 2) if made]
-            self.run.save_candidates(name, made, self.budget.ledger - before, problem)
+            self.run.save_candidates(name, made, self.budget.ledger - before, problem, config)
             kept = self.run.read_candidates(name)
             assert kept is not None, "saved just now"
         made, spent, problem = kept
@@ -326,6 +326,9 @@ class Study:
             by_role=by_role,
             lm_seconds=sum(evaluation.total("latency_s") for _, evaluation in self.run.finished()),
         )
+
+    def _on_step(self, asked: Point, leader: Point) -> None:
+        self.teller.step(asked, leader)
 
     def _add(self, candidates: Sequence[Candidate]) -> None:
         for candidate in candidates:

@@ -35,6 +35,7 @@ from optimize.choices import (
 )
 from optimize.validation import problems_of
 from optimize.yaml_file import line_of, read_yaml, repeated_keys
+from programs.addresses import without_credentials
 from programs.config import PipelineConfig
 from programs.errors import Problem, ProblemsError
 
@@ -279,5 +280,6 @@ def read_study_file(path: Path) -> StudyFile:
 
 
 def dump_study(config: StudyConfig) -> str:
-    """The study as YAML, every setting written out."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """The study as YAML, every setting written out, and no user, password or query of an address."""
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return without_credentials(text)

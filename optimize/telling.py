@@ -49,9 +49,10 @@ class Teller:
         self._pace.clock.keep()
         return entry
 
-    def step(self, leader: Point) -> None:
-        """The search has taken a step: say where it has found something better."""
+    def step(self, asked: Point, leader: Point) -> None:
+        """The search has asked a point more questions: say so to the listener, and where something better was found."""
         self._pace.clock.keep()
+        self._tell(self.believed(asked), asked.rows)
         estimate = self._search.estimate(leader)[0]
         if leader.unit != BASELINE and estimate > self._reached:
             self._reached = estimate + NOTEWORTHY

@@ -1,43 +1,38 @@
-"""A study in MLflow: one parent run, one child run for every evaluation. MLflow listens and never decides.
+"""A study in MLflow: one parent run, one child run for every evaluation and every turn of an optimizer.
 
-What a store already holds is not logged again, and what it lacks is: a study that is run again completes it.
+MLflow listens and never decides. Everything is logged by one thread behind the search, which never waits for it; while
+the store is down, what there is to log waits with it. What a store already holds is not logged again, and what it lacks
+is: the end of the study, or the same command later, completes it.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from optimize.dataset import Dataset
 from optimize.evaluate import Evaluation
-from optimize.headline import headline
+from optimize.log_queue import LogQueue, TryLaterError
 from optimize.outcome import Entry, Outcome
-from optimize.run_records import (
-    dataset_record,
-    describe_outcome,
-    entry_metrics,
-    entry_outcome,
-    messages_json,
-    outcome_metrics,
-    rows_table,
-    study_params,
-)
+from optimize.run_dir import RunDir
+from optimize.tracking_facts import Facts, Messages
+from optimize.tracking_store import StudyRuns, connect, find_experiment, load_mlflow, troubles
+from optimize.tracking_writing import StudyWriter
+from programs.addresses import cleaned, public_uri
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Run
+PATIENCE_S = 60.0
+"""How long the end of a study waits for one thing to be logged."""
 
-STUDY, UNIT, PHASE, OUTCOME = "ragwright.study", "ragwright.unit", "ragwright.phase", "ragwright.outcome"
-"""Tags of every run."""
+HURRY_S = 5.0
+"""The same for a study that was interrupted."""
 
-PARENT_UNIT = "study"
-FINISHED = "FINISHED"
+MANY = 50
+"""So many things to log at the end of a study take long enough to say so."""
+
+ATTEMPTS = 2
+"""How often something is tried that a working store refuses."""
 
 
 def default_uri(runs: Path) -> str:
@@ -45,198 +40,180 @@ def default_uri(runs: Path) -> str:
     return f"sqlite:///{runs.resolve() / 'mlflow.db'}"
 
 
+@dataclass
+class Times:
+    """What logging took of a study.
+
+    Attributes:
+        open_s: Seconds that it took to begin: before the study, and mostly to import MLflow.
+        blocked_s: Seconds that the study waited while it went on.
+        longest_s: The longest wait for one evaluation.
+        entries: Evaluations that were handed over.
+        behind_s: Seconds of work behind the study.
+        end_s: Seconds that the end waited until all was logged.
+    """
+
+    open_s: float = 0.0
+    blocked_s: float = 0.0
+    longest_s: float = 0.0
+    entries: int = 0
+    behind_s: float = 0.0
+    end_s: float = 0.0
+
+
 class Tracker:
-    """Logs a study. Trouble with the store is told once and ends the logging, never the study.
+    """Logs a study. Trouble with the store is told and never raised.
 
     Args:
         uri: Any MLflow tracking URI.
         dataset: The data; its name is the experiment's, so that studies over the same data stand side by side.
         study: The study's name.
         fingerprint: The study's fingerprint.
-        run_dir: The study's folder; artifacts of a database beside it go to `mlartifacts` beside it.
-        warn: Is told what went wrong.
+        run_dir: The study's folder; artifacts of a database go to `mlartifacts` beside it.
+        warn: Is told what went wrong, from another thread.
+
+    Attributes:
+        uri: The tracking URI as it may be shown: without user, password and query.
     """
 
     def __init__(
         self, uri: str, dataset: Dataset, study: str, fingerprint: str, run_dir: Path, warn: Callable[[str], None]
     ) -> None:
-        self.uri, self.dataset = uri, dataset
-        self.key = f"{study}-{fingerprint}"
-        self._artifacts = run_dir.resolve().parent / "mlartifacts"
-        self._warn = warn
-        self._examples = {example.id: example for example in dataset.examples}
-        self._client: MlflowClient | None = None
-        self._experiment = ""
-        self._parent = ""
-        self._metric = ""
-        self._finished: dict[str, Run] = {}
-        self._asked: dict[str, float] = {}
-        self._open: dict[str, Run] = {}
+        self.uri, self._uri = public_uri(uri), uri
+        self.dataset, self.key = dataset, f"{study}-{fingerprint}"
+        self._run_dir, self._warn = run_dir.resolve(), warn
+        self._queue = LogQueue()
+        self._times = Times()
+        self._facts: Facts | None = None
+        self._writer: StudyWriter | None = None
+        self._trouble = ""
+        self._told: set[str] = set()
+
+    @property
+    def times(self) -> Times:
+        """What logging took so far."""
+        return replace(self._times, behind_s=self._queue.seconds)
 
     def open(self, study_yaml: str) -> None:
         """Begin or take up the parent run; `study_yaml` becomes its artifact and its params."""
-        with self._forgiving():
-            client = self._client = connect(self.uri)
-            self._experiment = self._find_experiment(client)
-            self._find_runs(client)
-            run = self._take(client, PARENT_UNIT, "study")
-            self._parent = run.info.run_id
-            if run.info.status != "RUNNING":
-                client.update_run(self._parent, status="RUNNING")
-            params = study_params(study_yaml)
-            self._metric = params["metric"]
-            self._log(client, run, params=params)
-            client.log_text(self._parent, study_yaml, "study.yaml")
-            client.log_inputs(self._parent, [dataset_record(self.dataset, "study")])
+        begun = time.perf_counter()
+        load_mlflow()
+        run = RunDir(self._run_dir)
+        self._facts = Facts(self._uri, self.key, self.dataset, run, study_yaml, self._warn)
+        self._put("study", lambda writer: writer.turns())
+        self._times.open_s = time.perf_counter() - begun
 
-    def entry(self, entry: Entry, evaluation: Evaluation, messages: Callable[[], list[dict[str, Any]]]) -> None:
-        """Log a finished evaluation, unless the store holds it with as many questions.
+    def entry(self, entry: Entry, evaluation: Evaluation, messages: Messages) -> None:
+        """Log a finished evaluation, unless the store holds it as it is.
 
         Args:
             entry: What was scored, with its numbers.
             evaluation: Its rows.
-            messages: Renders what the LM is sent, with placeholders for the inputs.
+            messages: Renders what the LM is sent, with placeholders for the inputs; called in another thread.
         """
-        if self._client is None or self._asked.get(entry.unit, -1) >= entry.summary.n:
+        if self._facts is None:
             return
-        with self._forgiving():
-            client, held = self._client, self._finished.get(entry.unit)
-            run = held or self._take(client, entry.unit, entry.phase)
-            run_id = run.info.run_id
-            client.log_text(run_id, rows_table(evaluation, self._examples, self.dataset.corpus), "rows.json")
-            client.log_text(run_id, messages_json(messages()), "messages.json")
-            if held is None:
-                client.log_inputs(run_id, [dataset_record(self.dataset, entry.phase)])
-            tags = {OUTCOME: entry_outcome(entry), **_TABLE_TAG}
-            self._log(client, run, entry.params, entry_metrics(entry, self._metric), tags, now=held is not None)
-            client.set_terminated(run_id)
-            self._finished[entry.unit] = run
-            self._asked[entry.unit] = entry.summary.n
+        begun = time.perf_counter()
+        self._put(entry.unit, lambda writer: writer.entry(entry, evaluation, messages))
+        waited = time.perf_counter() - begun
+        self._times.entries += 1
+        self._times.blocked_s += waited
+        self._times.longest_s = max(self._times.longest_s, waited)
+
+    def drain(self, patience_s: float = PATIENCE_S) -> int:
+        """Wait until what was handed over is logged; how many things are not, because the store does not answer."""
+        return self._queue.drain(patience_s)
 
     def close(self, outcome: Outcome, files: list[Path], export: Path | None = None) -> None:
-        """Log the result and end the parent run.
+        """Log the result, wait until everything is logged, and end the parent run.
 
         Args:
             outcome: What was found.
             files: Reports, logged as artifacts.
-            export: The export folder, logged as the artifact folder `export`; None where there is no winner.
+            export: The export folder, logged as the artifact folder `export`, its prompts and its program entered into
+                the registries; None where there is no winner.
+
+        Raises:
+            Exception: Logging met a defect of its own; what was to be logged after it was.
         """
-        if self._client is None:
+        if self._facts is None:
             return
-        with self._forgiving():
-            client = self._client
-            for file in files:
-                client.log_artifact(self._parent, str(file))
-            if export is not None:
-                client.log_artifacts(self._parent, str(export), "export")
-            said = headline(outcome)
-            winner = f"{outcome.winner.config.fingerprint()}/{outcome.winner.candidate}" if outcome.winner else "none"
-            tags = {
-                "mlflow.note.content": describe_outcome(outcome),
-                OUTCOME: said.word,
-                "ragwright.verdict": outcome.verdict or "none",
-                "ragwright.winner": winner,
-            }
-            self._log(client, client.get_run(self._parent), metrics=outcome_metrics(outcome), tags=tags, now=True)
-            client.set_terminated(self._parent)
+        begun = time.perf_counter()
+        self._put("outcome", lambda writer: writer.outcome(outcome, files, export, self._seconds()))
+        if export is not None:
+            self._put("registry", lambda writer: writer.register(outcome, export))
+        if len(self._queue) > MANY:
+            self._warn(f"MLflow is {len(self._queue)} runs behind; they are logged now.")
+        left = self.drain(PATIENCE_S)
+        self._queue.stop()
+        self._times.end_s = time.perf_counter() - begun
+        if left:
+            why = self._trouble or f"nothing was logged for {PATIENCE_S:.0f} s"
+            self._warn(f"MLflow at {self.uri} lacks {left} runs of this study ({why}); the same command logs them.")
+        if self._queue.error is not None:
+            raise self._queue.error
 
     def interrupted(self) -> None:
         """Mark the parent run as stopped half-way; the next `open` takes it up again."""
-        if self._client is not None:
-            with self._forgiving():
-                self._client.set_terminated(self._parent, status="KILLED")
+        if self._facts is None:
+            return
+        self._put("interrupted", lambda writer: writer.interrupted(), first=True)
+        self._queue.drain(HURRY_S, HURRY_S)
+        self._queue.stop()
 
-    def _find_experiment(self, client: MlflowClient) -> str:
-        found = client.get_experiment_by_name(self.dataset.name)
-        if found is not None:
-            return str(found.experiment_id)
-        place = self._artifacts.as_uri() if self.uri.startswith("sqlite:") else None
-        return str(client.create_experiment(self.dataset.name, place, {"ragwright": "data set"}))
+    def _put(self, key: str, work: Callable[[StudyWriter], None], *, first: bool = False) -> None:
+        self._queue.put(key, lambda: self._attempt(key, work), first=first)
 
-    def _find_runs(self, client: MlflowClient) -> None:
-        """What the store holds of this study; a run that a killed process left open is completed."""
-        page: str | None = ""
-        while page is not None:
-            found = client.search_runs([self._experiment], f"tags.`{STUDY}` = '{self.key}'", page_token=page or None)
-            for run in found:
-                unit = run.data.tags[UNIT]
-                if unit != PARENT_UNIT and run.info.status == FINISHED:
-                    self._finished[unit] = run
-                    self._asked[unit] = run.data.metrics.get("n", 0)
-                else:
-                    self._open[unit] = run
-            page = found.token or None
-
-    def _take(self, client: MlflowClient, unit: str, phase: str) -> Run:
-        """The open run of a unit, or a new one."""
-        if unit in self._open:
-            return self._open.pop(unit)
-        tags = {STUDY: self.key, UNIT: unit, PHASE: phase}
-        if unit != PARENT_UNIT:
-            tags["mlflow.parentRunId"] = self._parent
-        return client.create_run(self._experiment, tags=tags, run_name=self.key if unit == PARENT_UNIT else unit)
-
-    def _log(
-        self,
-        client: MlflowClient,
-        run: Run,
-        params: Mapping[str, Any] | None = None,
-        metrics: Mapping[str, float] | None = None,
-        tags: Mapping[str, str] | None = None,
-        now: bool = False,
-    ) -> None:
-        """One request; metrics carry the run's start as their time, so that logging them twice changes nothing."""
-        from mlflow.entities import Metric, Param, RunTag
-
-        at = int(time.time() * 1000) if now else run.info.start_time
-        client.log_batch(
-            run.info.run_id,
-            metrics=[Metric(name, value, at, 0) for name, value in (metrics or {}).items()],
-            # MLflow refuses to change a param, even one that only says the same in other words.
-            params=[Param(k, str(v)) for k, v in (params or {}).items() if k not in run.data.params],
-            tags=[RunTag(name, value) for name, value in (tags or {}).items()],
+    def _attempt(self, key: str, work: Callable[[StudyWriter], None]) -> None:
+        """Do a job; where the store is down, it is done later, and what a working store refuses is told."""
+        for _ in range(ATTEMPTS):
+            try:
+                if self._writer is None:
+                    self._writer = self._connect()
+                work(self._writer)
+            except troubles() as error:
+                self._trouble = self._said(error)
+                if self._writer is None or not self._answers(self._writer):
+                    self._writer = None
+                    self._tell(
+                        "down",
+                        f"MLflow at {self.uri} failed ({self._trouble}); the study goes on without it, and what is "
+                        "missing there is logged as soon as it answers, or later by the same command.",
+                    )
+                    raise TryLaterError from None
+            else:
+                self._told.discard("down")
+                return
+        self._tell(
+            "refused",
+            f"MLflow at {self.uri} refused {key} ({self._trouble}); the study goes on, and the same command logs what "
+            "is missing there.",
         )
 
-    @contextmanager
-    def _forgiving(self) -> Iterator[None]:
-        """The one place where MLflow may fail: the study goes on, and a later run of it logs what is missing."""
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
+    def _connect(self) -> StudyWriter:
+        assert self._facts is not None, "set before there is anything to log"
+        client = connect(self._uri)
+        artifacts = self._run_dir.parent / "mlartifacts"
+        experiment = find_experiment(client, self._uri, self.dataset.name, artifacts)
+        return StudyWriter(StudyRuns(client, experiment, self.key), self._facts)
 
+    def _answers(self, writer: StudyWriter) -> bool:
         try:
-            yield
-        except (MlflowException, SQLAlchemyError, OSError) as error:
-            self._client = None
-            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-            self._warn(
-                f"MLflow at {self.uri} failed ({reason}); the study goes on without it, and the same command logs "
-                "what is missing later."
-            )
+            writer.store.client.search_experiments(max_results=1)
+        except troubles():
+            return False
+        return True
 
+    def _said(self, error: Exception) -> str:
+        """The first line of an error, without what may be secret."""
+        said = cleaned(str(error), self._uri).strip()
+        return said.splitlines()[0][:200] if said else type(error).__name__
 
-_TABLE_TAG = {"mlflow.loggedArtifacts": '[{"path": "rows.json", "type": "table"}]'}
-"""What makes MLflow's pages show the artifact as a table."""
+    def _tell(self, what: str, text: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            self._warn(text)
 
-
-def connect(uri: str) -> MlflowClient:
-    """A client that keeps quiet and gives up on an unreachable server within seconds."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    if uri.startswith("sqlite:///"):
-        _check_sqlite(Path(uri.removeprefix("sqlite:///")))
-    import mlflow
-
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    return mlflow.MlflowClient(tracking_uri=uri)
-
-
-def _check_sqlite(file: Path) -> None:
-    """Fail at once on a database that cannot be used; MLflow would try again for minutes."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(file)) as connection:
-            connection.execute("PRAGMA schema_version")
-    except sqlite3.Error as error:
-        raise OSError(str(error)) from None
+    def _seconds(self) -> dict[str, float]:
+        times = self.times
+        return {"blocked": times.blocked_s, "longest_blocked": times.longest_s, "behind": times.behind_s}

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from dspy.clients.errors import error_boundary
 from dspy.utils.exceptions import LMConfigurationError
 
+from programs.addresses import secrets_of
 from programs.environment import set_environment_defaults
 from programs.errors import RagwrightError
 from programs.gate import Gate
@@ -211,6 +212,7 @@ def _remote_engine(spec: LMSpec, metered: Mapping[str, Any]) -> MeteredEngine:
         raise RagwrightError(f"{spec.model}: endpoint: completion needs api_base, the server's address up to /v1.")
     remote = RemoteLM(spec.model, address, key, spec.timeout_s, spec.retries)
     secrets = [key.value or ""] if key.value != NO_KEY else []
+    secrets += secrets_of(address or "")
     return MeteredEngine(
         remote.send,
         Gate(describe_endpoint(spec), key.origin, secrets),

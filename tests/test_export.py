@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 import yaml
 
+from optimize import export_fill
 from optimize.candidate import Candidate, Demo, PredictorPrompt, apply_candidate
 from optimize.export import export_winner
-from optimize.exported import load_export
+from optimize.exported import adopt_changes, load_export
 from optimize.study_config import StudyConfig
 from programs.catalogue import build_program
 from programs.config import PipelineConfig
 from programs.errors import RagwrightError
-from programs.lm import LMSpec, parse_lm
+from programs.lm import LMSpec, open_lm, parse_lm
+from programs.response_cache import ResponseCache
 from programs.search import open_search
 from tests.openai_server import OpenAIServer
 from tests.outcomes import WINNER, Studied
@@ -119,15 +121,19 @@ def test_a_bare_completion_is_a_text_with_its_stop(exported: Exporter) -> None:
         "prompt.md",
         "prompt.txt",
         "compact_adapter.py",
+        "fill.py",
         "pipeline.yaml",
         "manifest.json",
     }
     text = (folder / "prompt.txt").read_text(encoding="utf-8")
     assert text.startswith(INSTRUCTIONS)
     assert text.endswith("Context: {{context}}\nQuestion: {{question}}\nAnswer:")
-    assert json.loads((folder / "manifest.json").read_text())["prompts"] == [
-        {"predictor": "generate", "file": "prompt.txt", "stop": "\n"}
-    ]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["endpoint"]["kind"] == "completion"
+    [prompt] = manifest["prompts"]
+    assert (prompt["predictor"], prompt["file"], prompt["stop"]) == ("generate", "prompt.txt", "\n")
+    assert (prompt["inputs"], prompt["outputs"]) == (["context", "question"], ["answer"])
+    assert (prompt["settings"]["temperature"], prompt["settings"]["stop"]) == (0.0, ["\n"])
 
 
 def test_the_adapter_alone_sends_what_the_text_says(exported: Exporter) -> None:
@@ -178,7 +184,7 @@ def test_the_page_for_people_has_prompt_settings_and_result(exported: Exporter) 
 
 def test_the_manifest_says_what_it_was_made_from(exported: Exporter, studied: Studied) -> None:
     manifest = json.loads((exported() / "manifest.json").read_text(encoding="utf-8"))
-    assert set(manifest["versions"]) == {"ragwright", "dspy", "chromadb"}
+    assert set(manifest["versions"]) == {"ragwright", "dspy", "chromadb", "mlflow"}
     assert manifest["dataset"]["fingerprint"] == studied.dataset.fingerprint
     assert manifest["corpus"] == studied.dataset.corpus.fingerprint
     assert manifest["verdict"] == "better"
@@ -234,8 +240,8 @@ def test_a_loaded_export_answers_with_its_passages(exported: Exporter, runs: Pat
     assert loaded.metric == "token_f1"
 
 
-def test_another_corpus_is_refused(exported: Exporter, runs: Path, tmp_path: Path) -> None:
-    folder = exported()
+def moved(folder: Path, tmp_path: Path) -> Path:
+    """A copy of an export's corpus, which the export is told of."""
     pipeline = yaml.safe_load((folder / "pipeline.yaml").read_text())
     copy = tmp_path / "corpus"
     copy.mkdir()
@@ -243,14 +249,136 @@ def test_another_corpus_is_refused(exported: Exporter, runs: Path, tmp_path: Pat
         (copy / file.name).write_text(file.read_text())
     pipeline["corpus"]["path"] = str(copy)
     (folder / "pipeline.yaml").write_text(yaml.safe_dump(pipeline))
-    load_export(folder, runs)
+    return copy
+
+
+def test_another_corpus_is_refused(exported: Exporter, runs: Path, tmp_path: Path) -> None:
+    folder = exported()
+    copy = moved(folder, tmp_path)
+    assert load_export(folder, runs).changes == ()
     (copy / "new.md").write_text("Something else.")
-    with pytest.raises(RagwrightError, match=r"the corpus has changed .* Restore the corpus"):
+    with pytest.raises(RagwrightError, match=r"the corpus has changed .* Restore the corpus .* ragwright evaluate"):
         load_export(folder, runs)
-    pipeline["corpus"]["path"] = str(tmp_path / "gone")
-    (folder / "pipeline.yaml").write_text(yaml.safe_dump(pipeline))
+    copy.rename(tmp_path / "gone")
     with pytest.raises(RagwrightError, match=r"corpus.path"):
         load_export(folder, runs)
+
+
+def test_a_changed_corpus_is_opened_when_asked_and_adopted(exported: Exporter, runs: Path, tmp_path: Path) -> None:
+    folder = exported()
+    before = json.loads((folder / "manifest.json").read_text())
+    copy = moved(folder, tmp_path)
+    (copy / "new.md").write_text("The lighthouse of Karr was built in 1766.")
+    there = tmp_path / "there"
+    copy.rename(there)
+    loaded = load_export(folder, runs, corpus=there, accept_changes=True)
+    [change] = loaded.changes
+    assert before["corpus"] in change
+    assert loaded.corpus in change
+    assert "37 documents" in change
+    assert loaded.program.search("lighthouse of Karr")[0].span.doc_id == "new.md"
+    adopt_changes(loaded, {"score": 0.5})
+    assert load_export(folder, runs).changes == ()
+    after = json.loads((folder / "manifest.json").read_text())
+    assert (after["corpus"], after["scores"]) == (loaded.corpus, before["scores"])
+    assert [again["score"] for again in after["measured_again"]] == [0.5]
+    assert after["measured_again"][0]["changes"] == [change]
+
+
+def test_another_index_of_the_same_corpus_is_refused(exported: Exporter, runs: Path) -> None:
+    folder = exported()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["index"], manifest["versions"]["ragwright"] = "0123456789ab", "0.0.1"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(RagwrightError, match=r"it was 0123456789ab\): the export was made by ragwright 0\.0\.1"):
+        load_export(folder, runs)
+    assert len(load_export(folder, runs, accept_changes=True).changes) == 1
+
+
+def test_worked_examples_are_the_studys_own_answers(exported: Exporter, runs: Path, studied: Studied) -> None:
+    """Asked once before, written down without another call, and never from the test split."""
+    cache = runs / "cache" / "worked.sqlite"
+    with OpenAIServer(answer=lambda body: f" {len(str(body))}\nmore") as server:
+        spec = parse_lm({"model": "openai/tiny", "api_base": server.url, "endpoint": "completion"})
+        folder = exported(lm=spec, cache=cache)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert (manifest["examples"], server.requests) == ([], [])
+        assert "left out" in manifest["examples_missing"]
+        loaded = replace(load_export(folder, runs), lm=open_lm(spec, cache=ResponseCache(cache)))
+        asked = [studied.dataset.test[0], studied.dataset.train[3], studied.dataset.validation[5]]
+        answers = {example.id: loaded.ask(example.question)[0] for example in asked}
+        calls = len(server.requests)
+        manifest = json.loads((exported(lm=spec, cache=cache) / "manifest.json").read_text())
+        assert len(server.requests) == calls
+        only = exported(lm=spec, cache=cache, asked=["train-3", "test-0"], folder=folder.parent / "only")
+    assert [one["id"] for one in json.loads((only / "manifest.json").read_text())["examples"]] == ["train-3"]
+    found = {example["id"]: example for example in manifest["examples"]}
+    assert set(found) == {"validation-5", "train-3"}
+    assert manifest["examples_missing"].startswith("2 of 3")
+    for example_id, example in found.items():
+        assert example["answer"] == answers[example_id]
+        [call] = example["calls"]
+        assert call["predictor"] == "generate"
+        assert call["inputs"]["context"] == [passage["text"] for passage in example["passages"]]
+        assert call["outputs"] == {"answer": example["answer"]}
+        assert export_fill.request(folder=folder, **call["inputs"])["prompt"] == call["prompt"]
+        assert export_fill.read(call["reply"], folder=folder) == call["outputs"]
+        assert call["prompt"] in {request.prompt for request in server.requests}
+
+
+def test_a_worked_example_shows_every_call(exported: Exporter, runs: Path, studied: Studied) -> None:
+    cache = runs / "cache" / "hops.sqlite"
+    with OpenAIServer(answer=lambda body: "the tower train 2") as server:
+        spec = parse_lm({"model": "openai/tiny", "api_base": server.url})
+        loaded = load_export(exported(program="multihop", lm=spec), runs)
+        replace(loaded, lm=open_lm(spec, cache=ResponseCache(cache))).ask(studied.dataset.validation[0].question)
+        folder = exported(program="multihop", lm=spec, cache=cache)
+    [example] = json.loads((folder / "manifest.json").read_text())["examples"]
+    assert [call["predictor"] for call in example["calls"]] == ["next_query", "generate"]
+    assert example["calls"][0]["outputs"] == {"query": "the tower train 2"}
+    assert len(example["calls"][1]["inputs"]["context"]) == 2
+    for call in example["calls"]:
+        filled = export_fill.request(call["predictor"], folder=folder, **call["inputs"])
+        assert filled["messages"] == call["messages"]
+    page = (folder / "prompt.md").read_text(encoding="utf-8")
+    assert example["question"] in page
+    assert "The LM replied to `next_query`" in page
+
+
+def test_the_page_for_people_runs_as_it_stands(exported: Exporter) -> None:
+    """Its code for the openai package, and for plain DSPy, against a server."""
+    for kind in ("completion", "chat"):
+        with OpenAIServer(answer=lambda body: " 1804\nmore") as server:
+            spec = parse_lm({"model": "openai/tiny", "api_base": server.url, "endpoint": kind, "max_tokens": 9})
+            folder = exported(lm=spec)
+            blocks = (folder / "prompt.md").read_text(encoding="utf-8").split("```python\n")[1:]
+            for block in blocks:
+                code = block.split("```")[0].replace("[...]", '["a", "b"]').replace('"..."', '"When?"')
+                assert "1804" in run_plain(code, folder=folder)
+        one, other = server.requests
+        assert (one.path, one.prompt, one.body["temperature"]) == (other.path, other.prompt, other.body["temperature"])
+        assert {name: one.body.get(name) for name in other.body} == other.body
+
+
+def test_no_key_is_in_any_file(exported: Exporter, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    canary = "sk-canary-77d1"
+    monkeypatch.setenv("TINY_KEY", canary)
+    with OpenAIServer(answer=lambda body: "1805", key=canary) as server:
+        address = server.url.replace("http://", f"http://user:{canary}@") + f"?api_key={canary}"
+        spec = parse_lm({"model": "openai/tiny", "api_base": address, "api_key_env": "TINY_KEY"})
+        cache = runs / "cache" / "canary.sqlite"
+        exported(lm=spec, cache=cache)
+        folder = exported(lm=spec, cache=cache)
+    for file in folder.iterdir():
+        assert canary not in file.read_text(encoding="utf-8"), file
+    assert "TINY_KEY" in (folder / "prompt.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("wanted", [{"temperature": None, "max_tokens": None}, {"temperature": 0.7, "max_tokens": 5}])
+def test_what_the_lm_is_not_told_stays_untold(exported: Exporter, runs: Path, wanted: dict[str, Any]) -> None:
+    folder = exported(lm={"model": "openai/tiny", "api_base": "http://127.0.0.1:9/v1", **wanted})
+    spec = load_export(folder, runs).spec
+    assert {name: getattr(spec, name) for name in wanted} == wanted
 
 
 def _set(*place: Any) -> Callable[[dict[str, Any]], None]:

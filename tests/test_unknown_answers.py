@@ -15,6 +15,7 @@ from optimize.evaluating import evaluate_target
 from optimize.example import Example
 from optimize.metrics import load_metric
 from optimize.plan import describe_dataset
+from optimize.progress import Silence
 from programs.errors import ProblemsError, RagwrightError
 from tests.villages import write_study
 
@@ -64,4 +65,4 @@ def test_demos_show_known_answers_only() -> None:
 def test_baseline_is_not_evaluated_on_them(half: Path, tmp_path: Path) -> None:
     file = write_study(tmp_path / "study.yaml", half, "http://localhost:1/v1")
     with pytest.raises(RagwrightError, match=re.escape(UNKNOWN)):
-        evaluate_target(file, "test", None, tmp_path / "runs")
+        evaluate_target(file, "test", None, tmp_path / "runs", Silence())

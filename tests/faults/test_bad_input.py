@@ -11,6 +11,7 @@ import pytest
 
 from optimize.cli import main
 from optimize.evaluating import evaluate_target
+from optimize.progress import Silence
 from tests.openai_server import OpenAIServer
 from tests.villages import read_villages, write_study, write_villages
 
@@ -140,7 +141,7 @@ def test_a_wrong_key_is_one_request_and_never_printed(
 def test_what_was_paid_for_is_there_when_the_server_is_gone(villages: Path, tmp_path: Path) -> None:
     with OpenAIServer(answer=read_villages) as server:
         study = write_study(tmp_path / "study.yaml", villages, server.url)
-        first = evaluate_target(study, "validation", 10, tmp_path / "runs")
+        first = evaluate_target(study, "validation", 10, tmp_path / "runs", Silence()).summary
         assert len(server.requests) == first.paid_calls == 10
-    again = evaluate_target(study, "validation", 10, tmp_path / "runs")
+    again = evaluate_target(study, "validation", 10, tmp_path / "runs", Silence()).summary
     assert (again.score, again.prompt_tokens, again.paid_calls) == (first.score, first.prompt_tokens, 0)
