@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from optimize.headline import probability
-from optimize.point import Point
-from optimize.search import Search
-from optimize.statistics import PairedDifference, judge, paired_difference
+from optimize.inference.statistics import PairedDifference, judge, paired_difference
+from optimize.reporting.headline import probability
+from optimize.searching.point import Point
+from optimize.searching.search import Search
 from programs.config import PipelineConfig
 from tests.simulated import BASELINE, CLONES, SimulatedBench
 

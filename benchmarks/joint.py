@@ -16,12 +16,12 @@ from typing import Any
 
 import yaml
 
-from optimize.check import check_study
-from optimize.evaluate import Evaluation
-from optimize.outcome import Outcome
-from optimize.progress import Silence
-from optimize.statistics import paired_difference, score_interval
-from optimize.study import Phases, Study
+from optimize.evaluation.evaluate import Evaluation
+from optimize.evaluation.outcome import Outcome
+from optimize.inference.statistics import paired_difference, score_interval
+from optimize.runs.progress import Silence
+from optimize.studies.check import check_study
+from optimize.studies.study import Phases, Study
 from programs.environment import set_environment_defaults
 
 HERE = Path(__file__).resolve().parent

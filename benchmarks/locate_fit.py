@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from optimize.dataset import load_dataset
-from optimize.example import Example
-from optimize.locating import EMBEDDER
-from optimize.locating_index import SentenceIndex
-from optimize.locating_support import FEATURES, Candidates, find_candidates
+from optimize.data.dataset import load_dataset
+from optimize.data.example import Example
+from optimize.data.locating.index import SentenceIndex
+from optimize.data.locating.locating import EMBEDDER
+from optimize.data.locating.support import FEATURES, Candidates, find_candidates
 from programs.embedding import open_embedder
 from programs.environment import set_environment_defaults
 

@@ -15,11 +15,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from optimize.dataset import SPLITS, load_dataset
-from optimize.example import Example
-from optimize.locating import Finding, locate
-from optimize.locating_places import METHODS
-from optimize.locating_text import sentences
+from optimize.data.dataset import SPLITS, load_dataset
+from optimize.data.example import Example
+from optimize.data.locating.locating import Finding, locate
+from optimize.data.locating.places import METHODS
+from optimize.data.locating.text import sentences
 from programs.environment import set_environment_defaults
 from programs.types import Document, Span
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import dspy
 
-from optimize.dataset import load_dataset
-from optimize.evaluate import evaluate
-from optimize.metrics import token_f1
-from optimize.outcome import summarize
-from optimize.splits import balanced_order, group_examples
+from optimize.data.dataset import load_dataset
+from optimize.data.splits import balanced_order, group_examples
+from optimize.evaluation.evaluate import evaluate
+from optimize.evaluation.outcome import summarize
+from optimize.metrics.table import token_f1
 from programs.catalogue import build_program
 from programs.config import PipelineConfig
 from programs.environment import set_environment_defaults

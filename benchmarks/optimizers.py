@@ -16,7 +16,6 @@ from typing import Any
 
 import dspy
 
-from optimize.candidate import Candidate, apply_candidate, read_candidate
 from optimize.compiling import (
     OPTIMIZERS,
     CompileFailedError,
@@ -25,10 +24,11 @@ from optimize.compiling import (
     run_optimizer,
     teachable,
 )
-from optimize.dataset import load_dataset
-from optimize.evaluate import evaluate
-from optimize.example import Example
-from optimize.metrics import load_metric
+from optimize.compiling.candidate import Candidate, apply_candidate, read_candidate
+from optimize.data.dataset import load_dataset
+from optimize.data.example import Example
+from optimize.evaluation.evaluate import evaluate
+from optimize.metrics.table import load_metric
 from programs.catalogue import build_program
 from programs.config import PipelineConfig
 from programs.environment import set_environment_defaults

@@ -14,10 +14,10 @@ import json
 import tempfile
 from pathlib import Path
 
-from optimize.check import check_retrieval
-from optimize.progress import Silence
-from optimize.screen import Screen
-from optimize.screen_report import describe, worth_table
+from optimize.reporting.screen import describe, worth_table
+from optimize.runs.progress import Silence
+from optimize.screening.screen import Screen
+from optimize.studies.check import check_retrieval
 
 SPACE = {
     "splitter": ["fixed", "recursive", "sentence", "markdown", "semantic"],

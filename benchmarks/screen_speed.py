@@ -61,7 +61,7 @@ def main() -> None:
 
 def prepare(source: Path, work: Path, questions: int, configurations: int, copies: int) -> None:
     """A data set of the wished size, and a study over it."""
-    from optimize.dataset import load_dataset, write_examples
+    from optimize.data.dataset import load_dataset, write_examples
 
     dataset = load_dataset(source)
     folder = work / "data"
@@ -102,9 +102,9 @@ def said(**numbers: Any) -> dict[str, Any]:
 
 
 def screen(work: Path) -> dict[str, Any]:
-    from optimize.check import check_retrieval
-    from optimize.progress import Silence
-    from optimize.screen import Screen
+    from optimize.runs.progress import Silence
+    from optimize.screening.screen import Screen
+    from optimize.studies.check import check_retrieval
     from programs.embedding import open_embedder
 
     config, dataset = check_retrieval(work / "study.yaml")
@@ -125,7 +125,7 @@ def warm(work: Path) -> dict[str, Any]:
 
 def embed(work: Path) -> dict[str, Any]:
     """The corpus embedded once, in chunks of 128 tokens: what growth is measured against."""
-    from optimize.check import check_retrieval
+    from optimize.studies.check import check_retrieval
     from programs.chunking import make_chunks
     from programs.config import PipelineConfig
     from programs.embedding import open_embedder
@@ -141,9 +141,9 @@ def embed(work: Path) -> dict[str, Any]:
 
 def by_hand(work: Path) -> dict[str, Any]:
     """Every configuration from scratch: split, embed, fill Chroma, build BM25, ask question by question."""
-    from optimize.check import check_retrieval
-    from optimize.evidence import Gold
-    from optimize.measures import SpanRecall
+    from optimize.measures.evidence import Gold
+    from optimize.measures.table import SpanRecall
+    from optimize.studies.check import check_retrieval
     from programs.config import PipelineConfig
     from programs.embedding import open_embedder
     from programs.splitting import split

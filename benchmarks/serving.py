@@ -137,7 +137,7 @@ def some_questions(dataset: Path) -> list[str]:
 
 def prompts(export: Path, runs: Path, questions: list[str]) -> tuple[str, list[dict[str, Any]]]:
     """The address and the bodies of what the export sends for the questions, with the places for the numbers."""
-    from optimize.exported import load_export
+    from optimize.exporting.exported import load_export
     from programs.prompt_format import render
 
     loaded = load_export(export, runs)
@@ -157,7 +157,7 @@ def prompts(export: Path, runs: Path, questions: list[str]) -> tuple[str, list[d
 @contextlib.contextmanager
 def served(export: Path, runs: Path, workers: int) -> Iterator[tuple[str, list[int]]]:
     """`ragwright serve` in processes of its own: its address and the ids of its processes."""
-    command = [sys.executable, "-c", "from optimize.cli import main; main()", "serve", str(export), "--port", "0"]
+    command = [sys.executable, "-c", "from optimize.cli.main import main; main()", "serve", str(export), "--port", "0"]
     process = subprocess.Popen(
         [*command, "--runs", str(runs), "--workers", str(workers)], stdout=subprocess.PIPE, text=True
     )

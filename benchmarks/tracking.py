@@ -21,15 +21,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from optimize.dataset import Dataset, load_dataset
-from optimize.evaluate import Evaluation, Row
-from optimize.example import Example
-from optimize.outcome import Entry, Outcome, Spent, summarize
-from optimize.proposals import Proposals, Told
-from optimize.run_dir import RunDir
-from optimize.splits import group_examples
-from optimize.study_config import Space, StudyConfig, dump_study
-from optimize.tracking import Tracker, default_uri
+from optimize.data.dataset import Dataset, load_dataset
+from optimize.data.example import Example
+from optimize.data.splits import group_examples
+from optimize.evaluation.evaluate import Evaluation, Row
+from optimize.evaluation.outcome import Entry, Outcome, Spent, summarize
+from optimize.runs.run_dir import RunDir
+from optimize.searching.proposals import Proposals, Told
+from optimize.settings.study import Space, StudyConfig, dump_study
+from optimize.tracking.tracker import Tracker, default_uri
 from programs.config import PipelineConfig
 from programs.environment import set_environment_defaults
 from programs.types import Span

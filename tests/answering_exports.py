@@ -9,9 +9,9 @@ from typing import Any
 
 import dspy
 
-from optimize.candidate import Candidate, PredictorPrompt, apply_candidate
-from optimize.export import export_winner
-from optimize.study_config import StudyConfig
+from optimize.compiling.candidate import Candidate, PredictorPrompt, apply_candidate
+from optimize.exporting.export import export_winner
+from optimize.settings.study import StudyConfig
 from programs.catalogue import build_program
 from programs.config import PipelineConfig
 from programs.lm import parse_lm

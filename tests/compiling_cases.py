@@ -15,8 +15,8 @@ from typing import Any
 import dspy
 
 from optimize.compiling import Compiled, CompileTask, run_optimizer
-from optimize.dataset import load_dataset
-from optimize.metrics import load_metric
+from optimize.data.dataset import load_dataset
+from optimize.metrics.table import load_metric
 from programs.catalogue import build_program
 from programs.config import PipelineConfig
 from programs.environment import set_environment_defaults

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import programs.environment
-from optimize.tracking import connect, default_uri
+from optimize.tracking.tracker import connect, default_uri
 from tests.villages import write_villages
 
 programs.environment.set_environment_defaults()

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from optimize.evaluate import Evaluation
-from optimize.outcome import Entry, Outcome, summarize
+from optimize.evaluation.evaluate import Evaluation
+from optimize.evaluation.outcome import Entry, Outcome, summarize
 from tests.outcomes import BASELINE, Studied
 
 

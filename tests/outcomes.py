@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from optimize.dataset import Dataset, load_dataset, write_examples
-from optimize.evaluate import Evaluation, Row
-from optimize.example import Example, Place
-from optimize.ledger import Ledger, Spending
-from optimize.outcome import Entry, Guard, Outcome, Phase, Spent, summarize
-from optimize.run_dir import RunDir
-from optimize.statistics import judge, paired_difference
-from optimize.study_config import StudyConfig, dump_study
+from optimize.data.dataset import Dataset, load_dataset, write_examples
+from optimize.data.example import Example, Place
+from optimize.evaluation.evaluate import Evaluation, Row
+from optimize.evaluation.ledger import Ledger, Spending
+from optimize.evaluation.outcome import Entry, Guard, Outcome, Phase, Spent, summarize
+from optimize.inference.statistics import judge, paired_difference
+from optimize.runs.run_dir import RunDir
+from optimize.settings.study import StudyConfig, dump_study
 from programs.config import PipelineConfig
 from programs.types import Span
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from optimize.belief import Floats
-from optimize.decision import Rules, Tested, confirm, open_test
-from optimize.evaluate import Evaluation, Row
-from optimize.example import Example
-from optimize.point import Point
-from optimize.search import Search
+from optimize.data.example import Example
+from optimize.evaluation.evaluate import Evaluation, Row
+from optimize.searching.belief import Floats
+from optimize.searching.decision import Rules, Tested, confirm, open_test
+from optimize.searching.point import Point
+from optimize.searching.search import Search
 from programs.config import PipelineConfig
 
 Effect = Callable[[PipelineConfig, str], float]

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from optimize.cli import main
-from optimize.exported import load_export
-from optimize.stages import LMStage, SearchStage, trace
+from optimize.cli.main import main
+from optimize.exporting.exported import load_export
+from optimize.serving.stages import LMStage, SearchStage, trace
 from programs.config import PipelineConfig
 from tests.answering_exports import export_for, read_towers
 from tests.openai_server import OpenAIServer

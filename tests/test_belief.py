@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from optimize import belief
-from optimize.belief import LEVEL, USUAL_EFFECT, USUAL_NOISE, Asked, Belief, Described, Effect, Floats
+from optimize.searching import belief
+from optimize.searching.belief import LEVEL, USUAL_EFFECT, USUAL_NOISE, Asked, Belief, Described, Effect, Floats
 
 QUESTIONS = 12
 EVERY = np.arange(QUESTIONS)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from optimize.allocation import LEAST_EVALUATIONS, Allocation, allocate, reserve_check
-from optimize.budget import Budget, UncountableError
-from optimize.dataset import Dataset, load_dataset
-from optimize.ledger import Ledger, Spending
-from optimize.study_config import BudgetConfig, Limits, StudyConfig
+from optimize.data.dataset import Dataset, load_dataset
+from optimize.evaluation.ledger import Ledger, Spending
+from optimize.settings.study import BudgetConfig, Limits, StudyConfig
+from optimize.studies.allocation import LEAST_EVALUATIONS, Allocation, allocate, reserve_check
+from optimize.studies.budget import Budget, UncountableError
 from programs.errors import BudgetExhaustedError
 from programs.metering import CallRecord, Role
 

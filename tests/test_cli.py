@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from optimize.cli import main
+from optimize.cli.main import main
 from tests.openai_server import OpenAIServer
 from tests.villages import read_villages, write_study
 
@@ -36,7 +36,7 @@ def ragwright(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 
 def test_help_imports_nothing_heavy() -> None:
     heavy = ("dspy", "mlflow", "optuna", "chromadb", "datasets", "litellm", "numpy", "xllamacpp", "chonkie")
-    code = f"import sys, optimize.cli; print([m for m in {heavy!r} if m in sys.modules])"
+    code = f"import sys, optimize.cli.main; print([m for m in {heavy!r} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from optimize.cli import main
-from optimize.run_dir import RunDir
+from optimize.cli.main import main
+from optimize.runs.run_dir import RunDir
 from tests.outcomes import Studied
 
 Ragwright = Callable[..., tuple[int, str, str]]

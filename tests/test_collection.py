@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optimize.scaffold import ExistingCollection, scaffold
-from optimize.study_config import load_study
+from optimize.cli.scaffold import ExistingCollection, scaffold
+from optimize.settings.study import load_study
 from programs.collection import read_collection
 from programs.config import PipelineConfig
 from programs.corpus import load_corpus

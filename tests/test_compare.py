@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from optimize.compare import as_json, compare
-from optimize.compare_difference import difference_between, holm
-from optimize.compare_page import build_page
-from optimize.outcome import Outcome
-from optimize.report_html import html
-from optimize.report_markdown import markdown
-from optimize.report_terminal import render_page
-from optimize.run_dir import RunDir
-from optimize.statistics import paired_difference
+from optimize.evaluation.outcome import Outcome
+from optimize.inference.statistics import paired_difference
+from optimize.reporting.compare import as_json, compare
+from optimize.reporting.compare_difference import difference_between, holm
+from optimize.reporting.compare_page import build_page
+from optimize.reporting.html import html
+from optimize.reporting.markdown import markdown
+from optimize.reporting.terminal import render_page
+from optimize.runs.run_dir import RunDir
 from programs.errors import RagwrightError
 from tests.outcomes import Studied, make_rows
 

@@ -11,7 +11,6 @@ from typing import Any
 import dspy
 import pytest
 
-from optimize.candidate import BARE, Candidate, Demo, PredictorPrompt, apply_candidate, read_candidate
 from optimize.compiling import (
     OPTIMIZERS,
     CompileFailedError,
@@ -23,13 +22,14 @@ from optimize.compiling import (
     run_optimizer,
     teachable,
 )
+from optimize.compiling.candidate import BARE, Candidate, Demo, PredictorPrompt, apply_candidate, read_candidate
 from optimize.compiling.feedback import feedback
 from optimize.compiling.reflecting import ProposalAdapter, shorten
 from optimize.compiling.tally import Tally
-from optimize.dataset import Dataset
-from optimize.evaluate import evaluate
-from optimize.metric import Score
-from optimize.metrics import load_metric
+from optimize.data.dataset import Dataset
+from optimize.evaluation.evaluate import evaluate
+from optimize.metrics.metric import Score
+from optimize.metrics.table import load_metric
 from programs.catalogue import build_program
 from programs.config import PipelineConfig
 from programs.errors import BudgetExhaustedError, EndpointError, RagwrightError

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from optimize.dataset import Dataset, load_dataset, normalized_question, require_answers, write_dataset
-from optimize.example import Example, Place
+from optimize.data.dataset import Dataset, load_dataset, normalized_question, require_answers, write_dataset
+from optimize.data.example import Example, Place
 from programs.errors import ProblemsError, RagwrightError
 from programs.types import Span
 

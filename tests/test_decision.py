@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optimize import decision
-from optimize.belief import Described, Floats
-from optimize.decision import Confirmed, Rules, confirm, open_test, unit_of
-from optimize.evaluate import Evaluation, Row
-from optimize.example import Example
-from optimize.point import Point
-from optimize.search import Search
+from optimize.data.example import Example
+from optimize.evaluation.evaluate import Evaluation, Row
+from optimize.searching import decision
+from optimize.searching.belief import Described, Floats
+from optimize.searching.decision import Confirmed, Rules, confirm, open_test, unit_of
+from optimize.searching.point import Point
+from optimize.searching.search import Search
 from programs.config import PipelineConfig
 
 BASELINE = PipelineConfig(chunk_size=512, top_k=3).canonical()

@@ -11,11 +11,11 @@ from typing import Any
 import dspy
 import pytest
 
-from optimize.evaluate import Evaluation, Row, evaluate
-from optimize.example import Example, Place
-from optimize.metric import Metric
-from optimize.metrics import load_metric, token_f1
-from optimize.run_dir import ledger_of
+from optimize.data.example import Example, Place
+from optimize.evaluation.evaluate import Evaluation, Row, evaluate
+from optimize.metrics.metric import Metric
+from optimize.metrics.table import load_metric, token_f1
+from optimize.runs.run_dir import ledger_of
 from programs.errors import BudgetExhaustedError, EndpointError, RagwrightError
 from programs.lm import open_lm, parse_lm
 from programs.rag import RAG

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.example import Example, ExampleError, Place, parse_example
+from optimize.data.example import Example, ExampleError, Place, parse_example
 from programs.types import Document, Span
 
 TEXT = "Ada wrote a note. Bob read the note. 😀 end"

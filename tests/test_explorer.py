@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from optimize.explorer import CYCLES, MOST_SHARE, SHARE, Explorer, Turn, turns_of
-from optimize.search import Search
+from optimize.searching.explorer import CYCLES, MOST_SHARE, SHARE, Explorer, Turn, turns_of
+from optimize.searching.search import Search
 from programs.config import PipelineConfig
 from tests.simulated import BASELINE, CLONES, Effect, SimulatedBench, nothing
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from optimize import export_fill
-from optimize.candidate import Candidate, Demo, PredictorPrompt, apply_candidate
-from optimize.export import export_winner
-from optimize.exported import adopt_changes, load_export
-from optimize.study_config import StudyConfig
+from optimize.compiling.candidate import Candidate, Demo, PredictorPrompt, apply_candidate
+from optimize.exporting import fill as export_fill
+from optimize.exporting.export import export_winner
+from optimize.exporting.exported import adopt_changes, load_export
+from optimize.settings.study import StudyConfig
 from programs.catalogue import build_program
 from programs.config import PipelineConfig
 from programs.errors import RagwrightError

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from optimize import export_fill
-from optimize.candidate import Candidate, Demo, PredictorPrompt, apply_candidate
-from optimize.example import Example
-from optimize.export import _write_code, _write_prompts
-from optimize.export_record import render_prompts
+from optimize.compiling.candidate import Candidate, Demo, PredictorPrompt, apply_candidate
+from optimize.data.example import Example
+from optimize.exporting import fill as export_fill
+from optimize.exporting.export import _write_code, _write_prompts
+from optimize.exporting.record import render_prompts
 from programs.catalogue import build_program
 from programs.config import PipelineConfig
 from programs.extraction import clean

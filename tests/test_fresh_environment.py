@@ -26,12 +26,12 @@ from typing import Any
 import dspy
 import pytest
 
-from optimize.candidate import Candidate, Demo, PredictorPrompt, apply_candidate
-from optimize.export import export_winner
-from optimize.registry import register
-from optimize.study_config import StudyConfig
-from optimize.tracking import connect
-from optimize.wheel import build_wheel
+from optimize.compiling.candidate import Candidate, Demo, PredictorPrompt, apply_candidate
+from optimize.exporting.export import export_winner
+from optimize.exporting.registry import register
+from optimize.exporting.wheel import build_wheel
+from optimize.settings.study import StudyConfig
+from optimize.tracking.tracker import connect
 from programs.catalogue import build_program
 from programs.lm import open_lm, parse_lm
 from programs.local_lm import LocalEngine, default_model
@@ -81,7 +81,7 @@ LANGCHAIN = """
 import json
 from pathlib import Path
 from langchain_core.prompts.base import BasePromptTemplate
-from optimize.importers import langchain_inputs, langchain_prompt
+from optimize.exporting.importers import langchain_inputs, langchain_prompt
 export = Path()
 prompt = langchain_prompt(export)
 assert isinstance(prompt, BasePromptTemplate)

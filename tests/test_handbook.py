@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from optimize.check import check_study
-from optimize.dataset import SPLITS, Dataset, load_dataset
-from optimize.splits import group_examples
+from optimize.data.dataset import SPLITS, Dataset, load_dataset
+from optimize.data.splits import group_examples
+from optimize.studies.check import check_study
 
 HANDBOOK = Path(__file__).parent.parent / "datasets" / "handbook"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from optimize.importers import langchain_inputs, langchain_prompt, openai_answer, openai_request
+from optimize.exporting.importers import langchain_inputs, langchain_prompt, openai_answer, openai_request
 from programs.errors import MissingExtraError, RagwrightError
 from tests.openai_server import OpenAIServer
 from tests.test_export_fill import Sent

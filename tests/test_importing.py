@@ -10,10 +10,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from optimize.cli_data import FORMATS, data
-from optimize.dataset import SPLITS, Dataset, load_dataset
-from optimize.importing import ImportSummary, import_huggingface, import_squad
-from optimize.splits import FEW_DOCUMENTS
+from optimize.cli.data import FORMATS, data
+from optimize.data.dataset import SPLITS, Dataset, load_dataset
+from optimize.data.importing.common import ImportSummary, import_huggingface, import_squad
+from optimize.data.splits import FEW_DOCUMENTS
 from programs.errors import ProblemsError, RagwrightError
 
 COLUMNS = {"question": "question", "answers": "answers", "context": "context"}

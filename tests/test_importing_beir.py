@@ -8,10 +8,10 @@ import ir_measures
 import pytest
 import yaml
 
-from optimize.dataset import SPLITS, Dataset, load_dataset
-from optimize.importing import import_beir
-from optimize.measures import measure_many, parse_measure
-from optimize.splits import group_examples
+from optimize.data.dataset import SPLITS, Dataset, load_dataset
+from optimize.data.importing.common import import_beir
+from optimize.data.splits import group_examples
+from optimize.measures.table import measure_many, parse_measure
 from programs.errors import ProblemsError, RagwrightError
 from programs.types import Span
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from optimize.dataset import SPLITS, Dataset, load_dataset
-from optimize.importing import import_chroma_chunking
-from optimize.importing_chroma_chunking import NEAR, read_chroma_chunking
+from optimize.data.dataset import SPLITS, Dataset, load_dataset
+from optimize.data.importing.chroma_chunking import NEAR, read_chroma_chunking
+from optimize.data.importing.common import import_chroma_chunking
 from programs.errors import ProblemsError, RagwrightError
 
 FILLER = "The lane is muddy — and the 😀 children walk along. "

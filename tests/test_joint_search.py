@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from optimize.point import Point
-from optimize.proposals import Proposals
-from optimize.search import STALE, Search
-from optimize.study_config import Space
+from optimize.searching.point import Point
+from optimize.searching.proposals import Proposals
+from optimize.searching.search import STALE, Search
+from optimize.settings.study import Space
 from programs.config import PipelineConfig
 from tests.simulated import BASELINE, CLONES, SimulatedBench, explore
 

@@ -7,10 +7,10 @@ from typing import Any
 import dspy
 import pytest
 
-from optimize.example import Example
-from optimize.judges import JUDGES
-from optimize.judges_mlflow import read_rating
-from optimize.metrics import load_metric
+from optimize.data.example import Example
+from optimize.metrics.judges import JUDGES
+from optimize.metrics.judges_mlflow import read_rating
+from optimize.metrics.table import load_metric
 from programs.errors import BudgetExhaustedError, EndpointError, RagwrightError
 from programs.lm import open_lm, parse_lm
 from programs.metering import collect_calls

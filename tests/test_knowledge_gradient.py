@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from optimize.belief import Asked, Belief, Described, Floats
-from optimize.knowledge_gradient import Step, best_step, knowledge_gradient, most_different
+from optimize.searching.belief import Asked, Belief, Described, Floats
+from optimize.searching.knowledge_gradient import Step, best_step, knowledge_gradient, most_different
 
 QUESTIONS = 16
 EVERY = np.arange(QUESTIONS)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from optimize.ledger import NOTHING, Ledger, Spending
+from optimize.evaluation.ledger import NOTHING, Ledger, Spending
 from programs.metering import CallRecord
 
 

@@ -23,7 +23,7 @@ SMALL = {
 @pytest.mark.model
 def test_a_real_model_is_tuned_and_asked_in_a_fresh_process(villages: Path, tmp_path: Path, runs: Path) -> None:
     def ragwright(*arguments: object) -> str:
-        command = [sys.executable, "-c", "from optimize.cli import main; main()", *map(str, arguments)]
+        command = [sys.executable, "-c", "from optimize.cli.main import main; main()", *map(str, arguments)]
         done = subprocess.run([*command, "--runs", str(runs)], capture_output=True, text=True, timeout=170)
         assert done.returncode == 0, done.stderr
         return done.stdout

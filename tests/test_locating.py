@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.cli import main
-from optimize.dataset import load_dataset
-from optimize.example import Example, Place
-from optimize.locating import Located, locate, locate_folder
-from optimize.locating_files import line_with_evidence
-from optimize.locating_index import SentenceIndex
-from optimize.locating_text import sentences, words
-from optimize.locating_values import values
+from optimize.cli.main import main
+from optimize.data.dataset import load_dataset
+from optimize.data.example import Example, Place
+from optimize.data.locating.files import line_with_evidence
+from optimize.data.locating.index import SentenceIndex
+from optimize.data.locating.locating import Located, locate, locate_folder
+from optimize.data.locating.text import sentences, words
+from optimize.data.locating.values import values
 from programs.errors import ProblemsError, RagwrightError
 from programs.lm import parse_lm
 from programs.types import Document, Span

@@ -4,7 +4,7 @@ import threading
 import time
 from itertools import pairwise
 
-from optimize.log_queue import LogQueue, TryLaterError
+from optimize.tracking.log_queue import LogQueue, TryLaterError
 
 
 def test_jobs_are_done_in_order_in_one_other_thread() -> None:

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimize.example import Example, Fact, Place
-from optimize.measures import (
+from optimize.data.example import Example, Fact, Place
+from optimize.inference.statistics import mean_and_stderr
+from optimize.measures.spans import precision_omega
+from optimize.measures.table import (
     MEASURE_NAMES,
     MEASURES,
     ROW_MEASURES,
@@ -23,8 +25,6 @@ from optimize.measures import (
     measure_retrieval,
     parse_measure,
 )
-from optimize.measures_spans import precision_omega
-from optimize.statistics import mean_and_stderr
 from programs.errors import RagwrightError
 from programs.types import Chunk, Passage, Span
 

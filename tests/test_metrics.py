@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.dataset import load_dataset
-from optimize.example import Example
-from optimize.judges import JudgedMetric
-from optimize.metric import NEEDS, Metric, Score
-from optimize.metrics import (
+from optimize.data.dataset import load_dataset
+from optimize.data.example import Example
+from optimize.metrics.judges import JudgedMetric
+from optimize.metrics.metric import NEEDS, Metric, Score
+from optimize.metrics.table import (
     METRICS,
     abstains,
     check_metrics,

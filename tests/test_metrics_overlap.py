@@ -3,9 +3,9 @@ from __future__ import annotations
 import dspy
 import pytest
 
-from optimize.example import Example
-from optimize.metric import Score
-from optimize.metrics import load_metric
+from optimize.data.example import Example
+from optimize.metrics.metric import Score
+from optimize.metrics.table import load_metric
 
 
 def score(name: str, answer: str, *golds: str) -> Score:

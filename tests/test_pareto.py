@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.pareto import front, hypervolume, representatives
+from optimize.inference.pareto import front, hypervolume, representatives
 
 points = st.lists(st.tuples(*[st.integers(0, 5).map(float)] * 3), min_size=1, max_size=12)
 

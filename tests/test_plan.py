@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from optimize.check import Checked, check_study
 from optimize.compiling.table import predicted_calls
-from optimize.plan import ICC, SPREAD, describe_study, plan_study
-from optimize.statistics import detectable_effect
+from optimize.inference.statistics import detectable_effect
+from optimize.studies.check import Checked, check_study
+from optimize.studies.plan import ICC, SPREAD, describe_study, plan_study
 from programs.lm import parse_lm
 from tests.villages import write_study
 

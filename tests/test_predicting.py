@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 import programs.gate
-from optimize.exported import load_export
-from optimize.predicting import Predicted, predict
-from optimize.predicting_questions import read_questions
-from optimize.progress import Silence
+from optimize.exporting.exported import load_export
+from optimize.runs.progress import Silence
+from optimize.serving.predicting import Predicted, predict
+from optimize.serving.predicting_questions import read_questions
 from programs.errors import EndpointError, ProblemsError, RagwrightError
 from tests.answering_exports import export_for, read_towers
 from tests.openai_server import OpenAIServer
@@ -109,9 +109,9 @@ def test_more_questions_go_on(export: Callable[..., Path], runs: Path, tmp_path:
 KILLED = """
 import sys
 from pathlib import Path
-from optimize.exported import load_export
-from optimize.predicting import predict
-from optimize.progress import Silence
+from optimize.exporting.exported import load_export
+from optimize.serving.predicting import predict
+from optimize.runs.progress import Silence
 folder, runs, questions, out = map(Path, sys.argv[1:])
 predict(load_export(folder, runs), questions, out, 4, Silence())
 """

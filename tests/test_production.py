@@ -20,12 +20,12 @@ from pathlib import Path
 import dspy
 import pytest
 
-from optimize.candidate import Candidate, Demo, PredictorPrompt, apply_candidate
-from optimize.export import export_winner
-from optimize.registry import register
-from optimize.run_dir import RunDir
-from optimize.study_config import StudyConfig, dump_study
-from optimize.tracking import connect
+from optimize.compiling.candidate import Candidate, Demo, PredictorPrompt, apply_candidate
+from optimize.exporting.export import export_winner
+from optimize.exporting.registry import register
+from optimize.runs.run_dir import RunDir
+from optimize.settings.study import StudyConfig, dump_study
+from optimize.tracking.tracker import connect
 from programs.catalogue import build_program
 from programs.errors import RagwrightError
 from programs.lm import open_lm, parse_lm
@@ -118,7 +118,7 @@ def test_taken_asked_and_evaluated_again(
     run(EVALUATE, monkeypatch)
     assert "score" in capsys.readouterr().out
     (mine / "handmade" / "corpus" / "new.md").write_text("A new document.")
-    from optimize.exported import load_export
+    from optimize.exporting.exported import load_export
 
     with pytest.raises(RagwrightError, match="the corpus has changed"):
         load_export(Path("mine/export"), Path("runs"))
@@ -165,7 +165,7 @@ def test_rolling_back(registered: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_serving(mine: Path) -> None:
-    ragwright = [sys.executable, "-c", "from optimize.cli import main; main()"]
+    ragwright = [sys.executable, "-c", "from optimize.cli.main import main; main()"]
     with _running([*ragwright, *shlex.split(SERVE)[3:]], "8321", "/health", mine) as port:
         assert json.loads(_output(HEALTH.replace("8321", port)))
         found = json.loads(_output(_fitting(POST).replace("8321", port)))

@@ -8,8 +8,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from optimize.proposals import Proposals, Told
-from optimize.study_config import Range, Space
+from optimize.searching.proposals import Proposals, Told
+from optimize.settings.study import Range, Space
 from programs.config import PipelineConfig
 from programs.errors import MissingExtraError
 

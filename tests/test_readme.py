@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-import optimize.scaffold
-from optimize.cli import main
+import optimize.cli.scaffold
+from optimize.cli.main import main
 from tests.openai_server import OpenAIServer
 from tests.villages import read_villages
 
@@ -58,7 +58,7 @@ def test_quickstart(
             study.write_text(text, encoding="utf-8")
             yield study
 
-        monkeypatch.setattr(optimize.scaffold, "quickstart_study", answered_at_once)
+        monkeypatch.setattr(optimize.cli.scaffold, "quickstart_study", answered_at_once)
         run(commands()[0], monkeypatch)
     out = capsys.readouterr().out
     for promised in ("token_f1 on test", "LM calls", "report", "export", "next", "ragwright ask"):

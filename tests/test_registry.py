@@ -12,14 +12,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-import optimize.registry
-from optimize.candidate import Candidate, Demo, PredictorPrompt, apply_candidate
-from optimize.export import export_winner
-from optimize.model import undisturbed
-from optimize.registry import Registered, register, registered_name
-from optimize.study_config import StudyConfig
-from optimize.tracking import connect
-from optimize.wheel import build_wheel, pinned_requirements
+import optimize.exporting.registry
+from optimize.compiling.candidate import Candidate, Demo, PredictorPrompt, apply_candidate
+from optimize.exporting.export import export_winner
+from optimize.exporting.model import undisturbed
+from optimize.exporting.registry import Registered, register, registered_name
+from optimize.exporting.wheel import build_wheel, pinned_requirements
+from optimize.settings.study import StudyConfig
+from optimize.tracking.tracker import connect
 from programs.catalogue import build_program
 from programs.lm import parse_lm
 from programs.search import open_search
@@ -170,7 +170,7 @@ def test_a_persons_own_program_comes_along(shop: Shop, monkeypatch: pytest.Monke
 
 
 def test_a_prompt_too_long_for_the_registry_says_where_it_is(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(optimize.registry, "LONGEST", 10)
+    monkeypatch.setattr(optimize.exporting.registry, "LONGEST", 10)
     name, version = shop.register().prompts["generate"]
     assert "see messages.json in the artifacts" in shop.client.load_prompt(name, version).template
 
@@ -213,7 +213,7 @@ def test_the_wheel_is_whole_and_always_the_same(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as file:
         names = file.namelist()
         record = file.read(next(name for name in names if name.endswith("/RECORD"))).decode()
-    assert {"programs/rag.py", "optimize/cli.py", "optimize/compiling/__init__.py"} <= set(names)
+    assert {"programs/rag.py", "optimize/cli/main.py", "optimize/compiling/__init__.py"} <= set(names)
     assert not any("__pycache__" in name or "/." in name for name in names)
     assert len(record.splitlines()) == len(names)
 

@@ -10,12 +10,12 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from optimize.headline import headline
-from optimize.outcome import Guard, Outcome
-from optimize.report import render_terminal, write_report
-from optimize.report_charts import Mark, pareto_front, trade_off_chart
-from optimize.report_drawing import nice_ticks
-from optimize.report_trade_offs import trade_offs
+from optimize.evaluation.outcome import Guard, Outcome
+from optimize.reporting.charts import Mark, pareto_front, trade_off_chart
+from optimize.reporting.drawing import nice_ticks
+from optimize.reporting.headline import headline
+from optimize.reporting.report import render_terminal, write_report
+from optimize.reporting.trade_offs import trade_offs
 from tests.outcomes import NASTY, Studied
 
 

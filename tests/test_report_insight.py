@@ -15,20 +15,20 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from optimize.candidate import Candidate, Demo, PredictorPrompt
-from optimize.evaluate import Evaluation, Row
-from optimize.example import Example, Place
-from optimize.insight_funnel import funnel, lost_by
-from optimize.insight_worth import Worths, worths
-from optimize.outcome import Entry, Outcome, summarize
-from optimize.report import write_report
-from optimize.report_blocks import Excerpt
-from optimize.report_cases import LONGEST, excerpt
-from optimize.report_content import build_page
-from optimize.report_html import html
-from optimize.report_prompt import changes
-from optimize.report_record import Record
-from optimize.report_terminal import render_page
+from optimize.compiling.candidate import Candidate, Demo, PredictorPrompt
+from optimize.data.example import Example, Place
+from optimize.evaluation.evaluate import Evaluation, Row
+from optimize.evaluation.outcome import Entry, Outcome, summarize
+from optimize.reporting.blocks import Excerpt
+from optimize.reporting.cases import LONGEST, excerpt
+from optimize.reporting.content import build_page
+from optimize.reporting.html import html
+from optimize.reporting.insight_funnel import funnel, lost_by
+from optimize.reporting.insight_worth import Worths, worths
+from optimize.reporting.prompt import changes
+from optimize.reporting.record import Record
+from optimize.reporting.report import write_report
+from optimize.reporting.terminal import render_page
 from programs.config import PipelineConfig
 from programs.types import Document, Span
 from tests.many_trials import with_trials
@@ -103,7 +103,7 @@ def test_gains_of_a_setting_have_an_average_of_zero() -> None:
 
 
 def test_of_very_many_trials_those_asked_most_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("optimize.insight_worth.MOST_ENTRIES", 10)
+    monkeypatch.setattr("optimize.reporting.insight_worth.MOST_ENTRIES", 10)
     worth = found(30, 0.1)
     assert (worth.entries, worth.left_out) == (10, 20)
 
@@ -333,7 +333,7 @@ def test_what_a_report_found_out_is_kept(studied: Studied, monkeypatch: pytest.M
         calls.append(args)
         return {}, ""
 
-    monkeypatch.setattr("optimize.report_funnel.lost_by", followed)
+    monkeypatch.setattr("optimize.reporting.funnel.lost_by", followed)
     write_report(studied.outcome, studied.run, studied.dataset)
     write_report(studied.outcome, studied.run, studied.dataset)
     assert len(calls) == 2

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from optimize.check import check_study
-from optimize.outcome import Outcome
-from optimize.progress import Silence
-from optimize.report import write_report
-from optimize.study import Study
+from optimize.evaluation.outcome import Outcome
+from optimize.reporting.report import write_report
+from optimize.runs.progress import Silence
+from optimize.studies.check import check_study
+from optimize.studies.study import Study
 from tests.openai_server import OpenAIServer
 from tests.villages import read_villages, write_study
 

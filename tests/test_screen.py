@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optimize import retrieval_bench
-from optimize.cli import app
-from optimize.dataset import Dataset, load_dataset
-from optimize.example import Example, Fact, Place
-from optimize.explain import Stage, explain
-from optimize.measures import measure_retrieval, parse_measure
-from optimize.progress import Silence
-from optimize.retrieval_bench import RetrievalBench
-from optimize.screen import OTHER_MEASURES, Screen, Screened
-from optimize.screen_report import as_json, write_screen
-from optimize.study_config import Baseline, ScreenConfig, Space, StudyConfig
+from optimize.cli.main import app
+from optimize.data.dataset import Dataset, load_dataset
+from optimize.data.example import Example, Fact, Place
+from optimize.measures.table import measure_retrieval, parse_measure
+from optimize.reporting.screen import as_json, write_screen
+from optimize.runs.progress import Silence
+from optimize.screening import bench as retrieval_bench
+from optimize.screening.bench import RetrievalBench
+from optimize.screening.explain import Stage, explain
+from optimize.screening.screen import OTHER_MEASURES, Screen, Screened
+from optimize.settings.study import Baseline, ScreenConfig, Space, StudyConfig
 from programs.config import PipelineConfig
 from programs.corpus import Corpus
 from programs.errors import RagwrightError
@@ -234,7 +234,7 @@ def test_a_screen_imports_neither_an_lm_nor_a_store(villages: Path, tmp_path: Pa
     file.write_text(json.dumps(content))
     code = f"""
 import sys
-from optimize.cli import app
+from optimize.cli.main import app
 app(["screen", {str(file)!r}, "--runs", {str(tmp_path / "runs")!r}, "--json"], standalone_mode=False)
 print([name for name in ("dspy", "litellm", "chromadb", "mlflow", "datasets") if name in sys.modules], file=sys.stderr)
 """

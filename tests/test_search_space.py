@@ -3,8 +3,8 @@ from __future__ import annotations
 import optuna
 import pytest
 
-from optimize.search_space import CANDIDATE, choose, distributions, largest_context, space_size, whole_sampler
-from optimize.study_config import Range, Space, StudyConfig
+from optimize.settings.space import CANDIDATE, choose, distributions, largest_context, space_size, whole_sampler
+from optimize.settings.study import Range, Space, StudyConfig
 from programs.config import PipelineConfig
 from programs.errors import RagwrightError
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from optimize.cli import main
+from optimize.cli.main import main
 from tests.openai_server import OpenAIServer
 from tests.villages import read_villages, write_study
 

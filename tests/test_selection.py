@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from optimize.selection import FEWEST_CLUSTERS, POCOCK, max_t, optimism, pocock_look
-from optimize.statistics import EXACT_CLUSTERS, paired_difference
+from optimize.inference.selection import FEWEST_CLUSTERS, POCOCK, max_t, optimism, pocock_look
+from optimize.inference.statistics import EXACT_CLUSTERS, paired_difference
 
 
 def crossed_at_some_look(looks: int, p: float, *, two_sided: bool) -> float:

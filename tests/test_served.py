@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from optimize.served import agreement
+from optimize.screening.served import agreement
 from programs.config import PipelineConfig
 from programs.corpus import Corpus
 from programs.search import open_search

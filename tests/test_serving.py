@@ -21,10 +21,10 @@ import pytest
 import uvicorn
 import yaml
 
-import optimize.answering
+import optimize.serving.answering
 import programs.gate
-from optimize.serving import Settings, open_service, serve
-from optimize.serving_app import BATCH_LIMIT, BODY_LIMIT
+from optimize.serving.app import BATCH_LIMIT, BODY_LIMIT
+from optimize.serving.server import Settings, open_service, serve
 from programs.errors import RagwrightError
 from tests.answering_exports import export_for, read_towers
 from tests.openai_server import OpenAIServer
@@ -229,8 +229,8 @@ def test_a_stream_is_events_and_ends(exported: Exporter, runs: Path) -> None:
 def test_a_stream_that_waits_begins_before_the_answer(
     exported: Exporter, runs: Path, lm: OpenAIServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("optimize.serving_app.PATIENCE_S", 0.05)
-    monkeypatch.setattr("optimize.serving_app.SILENCE_S", 0.1)
+    monkeypatch.setattr("optimize.serving.app.PATIENCE_S", 0.05)
+    monkeypatch.setattr("optimize.serving.app.SILENCE_S", 0.1)
     lm.delay_s = 0.5
     with serving(exported(), runs) as client:
         reply = client.chat(QUESTION, stream=True)
@@ -318,7 +318,7 @@ def test_an_lm_that_is_gone_is_503_until_it_is_back(
     exported: Exporter, runs: Path, lm: OpenAIServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(programs.gate, "PAUSE_S", 0.001)
-    monkeypatch.setattr(optimize.answering, "RETRY_AFTER_S", 1)
+    monkeypatch.setattr(optimize.serving.answering, "RETRY_AFTER_S", 1)
     with serving(exported(), runs) as client:
         assert client.ask(QUESTION).status == 200
         asked = len(lm.requests)
@@ -363,7 +363,7 @@ def test_what_the_lm_cannot_read_or_write_is_told_apart(exported: Exporter, runs
 def test_a_crowd_is_turned_down(
     exported: Exporter, runs: Path, lm: OpenAIServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("optimize.serving_app.WAITING_LIMIT", 2)
+    monkeypatch.setattr("optimize.serving.app.WAITING_LIMIT", 2)
     lm.delay_s = 0.3
     with serving(exported(), runs, threads=2) as client, ThreadPoolExecutor(12) as pool:
         questions = [f"When was the tower train {n} built?" for n in range(12)]
@@ -458,7 +458,7 @@ def running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_command_serves_and_ends_gently(exported: Exporter, runs: Path, lm: OpenAIServer, workers: int) -> None:
     lm.delay_s = 1.0
-    code = "from optimize.cli import main; main()"
+    code = "from optimize.cli.main import main; main()"
     command = [sys.executable, "-c", code, "serve", str(exported()), "--runs", str(runs), "--port", "0"]
     command += ["--workers", str(workers)] if workers > 1 else []
     with running(command) as process:
@@ -510,7 +510,7 @@ def test_what_takes_too_long_ends_with_the_server(
 def test_an_open_address_is_warned_of(
     exported: Exporter, runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("optimize.serving._Server.run", lambda self, sockets: None)
+    monkeypatch.setattr("optimize.serving.server._Server.run", lambda self, sockets: None)
     serve(Settings(exported(), runs, host="0.0.0.0", port=0))
     assert "warning: 0.0.0.0 is open to other machines" in capsys.readouterr().err
     serve(Settings(exported(), runs, port=0))
@@ -520,7 +520,7 @@ def test_an_open_address_is_warned_of(
 def test_who_leaves_a_stream_leaves_no_trace(
     exported: Exporter, runs: Path, lm: OpenAIServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("optimize.serving_app.PATIENCE_S", 0.01)
+    monkeypatch.setattr("optimize.serving.app.PATIENCE_S", 0.01)
     lm.delay_s = 0.3
     with serving(exported(), runs) as client:
         lm.fail(500)

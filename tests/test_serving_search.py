@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from optimize.serving_search import MOST_TOGETHER, BatchedSearch, batch_searches
+from optimize.serving.search import MOST_TOGETHER, BatchedSearch, batch_searches
 from programs.config import PipelineConfig
 from programs.errors import RagwrightError
 from programs.ranking import Ranking

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.example import Example, Place
-from optimize.splits import FEW_DOCUMENTS, SHARES, balanced_order, group_examples, split_examples
+from optimize.data.example import Example, Place
+from optimize.data.splits import FEW_DOCUMENTS, SHARES, balanced_order, group_examples, split_examples
 from programs.errors import RagwrightError
 from programs.types import Document, Span
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from optimize.cli import main
-from optimize.standing import Comparison
+from optimize.cli.main import main
+from optimize.serving.standing import Comparison
 from tests.answering_exports import export_for, read_towers
 from tests.openai_server import OpenAIServer
 from tests.outcomes import Studied
@@ -123,7 +123,7 @@ def test_there_is_nothing_to_compare_train_with(export: Path, evaluate: Any) -> 
 
 
 def test_a_changed_corpus_can_be_adopted(export: Path, evaluate: Any, studied: Studied, tmp_path: Path) -> None:
-    from optimize.exported import load_export
+    from optimize.exporting.exported import load_export
     from programs.errors import RagwrightError
 
     runs = studied.run.path.parent

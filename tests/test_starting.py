@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from optimize.dataset import Dataset
-from optimize.outcome import Entry, Outcome
-from optimize.run_dir import RunDir
-from optimize.starting import EARLIER, PORTFOLIO, starting_points
-from optimize.study_config import Range, Space, StudyConfig, dump_study
+from optimize.data.dataset import Dataset
+from optimize.evaluation.outcome import Entry, Outcome
+from optimize.runs.run_dir import RunDir
+from optimize.searching.starting import EARLIER, PORTFOLIO, starting_points
+from optimize.settings.study import Range, Space, StudyConfig, dump_study
 from programs.config import PipelineConfig
 from tests.outcomes import Studied
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from optimize.statistics import (
+from optimize.inference.statistics import (
     EXACT_CLUSTERS,
     PairedDifference,
     cluster_sums,

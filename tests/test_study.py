@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from optimize.check import check_study
-from optimize.evaluate import Evaluation
-from optimize.outcome import Entry, Outcome
-from optimize.progress import Silence
-from optimize.study import Phases, Study
+from optimize.evaluation.evaluate import Evaluation
+from optimize.evaluation.outcome import Entry, Outcome
+from optimize.runs.progress import Silence
+from optimize.studies.check import check_study
+from optimize.studies.study import Phases, Study
 from programs.errors import EndpointError, RagwrightError
 from tests.openai_server import OpenAIServer
 from tests.villages import read_villages, write_study

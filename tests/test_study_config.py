@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 import pytest
 
-from optimize.choices import PROMPT_FORMATS
-from optimize.study_config import Baseline, Range, Space, StudyConfig, dump_study, load_study, read_study_file
+from optimize.settings.choices import PROMPT_FORMATS
+from optimize.settings.study import Baseline, Range, Space, StudyConfig, dump_study, load_study, read_study_file
 from programs.config import PipelineConfig
 from programs.errors import ProblemsError, RagwrightError
 from programs.expansion import EXPANSIONS
@@ -250,7 +250,7 @@ def test_place_of_a_setting_that_is_left_out_is_the_section_that_lacks_it(tmp_pa
 def test_reading_a_study_takes_no_heavy_library_along(tmp_path: Path) -> None:
     file = write(tmp_path, HEAD + "space: {splitter: [sentence], retriever: [dense], prompt_format: [chat]}\n")
     script = (
-        "import sys, pathlib; from optimize.study_config import load_study; load_study(pathlib.Path(sys.argv[1]));"
+        "import sys, pathlib; from optimize.settings.study import load_study; load_study(pathlib.Path(sys.argv[1]));"
         "print([m for m in ('dspy', 'chromadb', 'mlflow', 'optuna', 'datasets', 'litellm') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script, str(file)], capture_output=True, text=True, check=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from optimize.run_dir import RunDir
-from optimize.study_list import as_json, as_lines, list_studies
+from optimize.reporting.study_list import as_json, as_lines, list_studies
+from optimize.runs.run_dir import RunDir
 from tests.outcomes import Studied
 
 

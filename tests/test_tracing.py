@@ -10,13 +10,13 @@ from typing import Any
 import dspy
 import pytest
 
-from optimize.evaluate import Evaluation, Row
-from optimize.example import Example
-from optimize.outcome import Entry
-from optimize.retracing import Retracing
-from optimize.tracing import SAMPLED, TraceMaker, log_traces, traced
-from optimize.tracking import Tracker, default_uri
-from optimize.tracking_store import connect
+from optimize.data.example import Example
+from optimize.evaluation.evaluate import Evaluation, Row
+from optimize.evaluation.outcome import Entry
+from optimize.tracking.retracing import Retracing
+from optimize.tracking.store import connect
+from optimize.tracking.tracing import SAMPLED, TraceMaker, log_traces, traced
+from optimize.tracking.tracker import Tracker, default_uri
 from programs.config import PipelineConfig
 from programs.prompt_format import FORMATS, render
 from programs.search import open_search
@@ -244,7 +244,7 @@ def test_a_server_without_traces_gets_the_rest(studied: Studied, monkeypatch: py
     def refuse(*args: object) -> None:
         raise NotImplementedError("log_spans is not supported")
 
-    monkeypatch.setattr("optimize.tracking_writing.log_traces", refuse)
+    monkeypatch.setattr("optimize.tracking.writing.log_traces", refuse)
     warned: list[str] = []
     tracker = track(studied, warned=warned)
     tracker.close(studied.outcome, [])

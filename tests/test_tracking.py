@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from optimize.candidate import BARE, Candidate, Demo, PredictorPrompt
-from optimize.evaluate import Evaluation
-from optimize.ledger import Ledger, Spending
-from optimize.outcome import Entry, summarize
-from optimize.run_records import metric_name, study_params
-from optimize.run_rows import rows_table
-from optimize.study_config import StudyConfig, dump_study
-from optimize.tracking import Tracker, default_uri
-from optimize.tracking_store import connect
-from optimize.ui import serve_ui
+from optimize.compiling.candidate import BARE, Candidate, Demo, PredictorPrompt
+from optimize.evaluation.evaluate import Evaluation
+from optimize.evaluation.ledger import Ledger, Spending
+from optimize.evaluation.outcome import Entry, summarize
+from optimize.settings.study import StudyConfig, dump_study
+from optimize.tracking.records import metric_name, study_params
+from optimize.tracking.rows import rows_table
+from optimize.tracking.store import connect
+from optimize.tracking.tracker import Tracker, default_uri
+from optimize.tracking.ui import serve_ui
 from programs.addresses import cleaned, public_uri
 from programs.config import PipelineConfig
 from programs.errors import RagwrightError
@@ -34,14 +34,14 @@ MESSAGES = [{"predictor": "generate", "messages": [{"role": "user", "content": "
 def registered(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """What is registered; how has tests of its own."""
     calls: list[tuple[Any, ...]] = []
-    monkeypatch.setattr("optimize.registry.register", lambda *given: calls.append(given))
+    monkeypatch.setattr("optimize.exporting.registry.register", lambda *given: calls.append(given))
     return calls
 
 
 @pytest.fixture(autouse=True)
 def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Traces take most of the time, and have tests of their own."""
-    monkeypatch.setattr("optimize.tracking_writing.log_traces", lambda *given: None)
+    monkeypatch.setattr("optimize.tracking.writing.log_traces", lambda *given: None)
 
 
 @pytest.fixture
@@ -476,7 +476,7 @@ def test_a_store_out_of_reach_costs_no_trial(studied: Studied, uri: str, monkeyp
 
 
 def test_a_server_that_never_answers_holds_nothing_up(studied: Studied, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("optimize.tracking.PATIENCE_S", 0.3)
+    monkeypatch.setattr("optimize.tracking.tracker.PATIENCE_S", 0.3)
     with socket.socket() as mute:
         mute.bind(("127.0.0.1", 0))
         mute.listen()
@@ -496,7 +496,7 @@ def test_a_server_that_never_answers_holds_nothing_up(studied: Studied, monkeypa
 
 
 def test_a_defect_in_the_thread_is_not_lost(studied: Studied, monkeypatch: pytest.MonkeyPatch) -> None:
-    import optimize.tracking_writing as writing
+    import optimize.tracking.writing as writing
 
     def broken(entry: Entry, *given: Any) -> str:
         return [][0] if entry.unit == "baseline" else describe_entry(entry, *given)

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from optimize.tracking import Tracker
-from optimize.tracking_store import connect
+from optimize.tracking.store import connect
+from optimize.tracking.tracker import Tracker
 from tests.outcomes import Studied
 from tests.postgres_server import binaries, free_port, mlflow_server, postgres
 from tests.test_tracking import MESSAGES, STUDY, entries, registered

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from optimize.tracking import default_uri
-from optimize.tracking_store import PHASE, STUDY, UNIT, connect
-from optimize.ui import serve_ui
-from optimize.ui_addresses import Study, experiments, study_pages
+from optimize.tracking.store import PHASE, STUDY, UNIT, connect
+from optimize.tracking.tracker import default_uri
+from optimize.tracking.ui import serve_ui
+from optimize.tracking.ui_addresses import Study, experiments, study_pages
 from programs.errors import RagwrightError
 
 TOWERS = Study("towers-0123456789ab", "it's handmade", "token_f1")

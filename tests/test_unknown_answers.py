@@ -8,14 +8,14 @@ from pathlib import Path
 import dspy
 import pytest
 
-from optimize.check import check_retrieval, check_study
 from optimize.compiling import CompileTask
-from optimize.dataset import load_dataset
-from optimize.evaluating import evaluate_target
-from optimize.example import Example
-from optimize.metrics import load_metric
-from optimize.plan import describe_dataset
-from optimize.progress import Silence
+from optimize.data.dataset import load_dataset
+from optimize.data.example import Example
+from optimize.metrics.table import load_metric
+from optimize.runs.progress import Silence
+from optimize.serving.evaluating import evaluate_target
+from optimize.studies.check import check_retrieval, check_study
+from optimize.studies.plan import describe_dataset
 from programs.errors import ProblemsError, RagwrightError
 from tests.villages import write_study
 

@@ -12,9 +12,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from optimize.dataset import write_dataset
-from optimize.example import Example, Fact, Place
-from optimize.splits import split_examples
+from optimize.data.dataset import write_dataset
+from optimize.data.example import Example, Fact, Place
+from optimize.data.splits import split_examples
 from programs.corpus import load_corpus
 from programs.types import Span
 

@@ -20,13 +20,13 @@ from typing import Any
 
 import dspy
 
-from optimize.candidate import Candidate, apply_candidate, read_candidate
+from optimize.compiling.candidate import Candidate, apply_candidate, read_candidate
 from optimize.compiling.run import compile_candidates
 from optimize.compiling.task import CompileTask, teachable
-from optimize.dataset import Dataset, load_dataset
-from optimize.evaluate import Row, evaluate
-from optimize.metrics import exact_match, token_f1
-from optimize.splits import balanced_order, group_examples
+from optimize.data.dataset import Dataset, load_dataset
+from optimize.data.splits import balanced_order, group_examples
+from optimize.evaluation.evaluate import Row, evaluate
+from optimize.metrics.table import exact_match, token_f1
 from programs.catalogue import build_program
 from programs.config import PipelineConfig
 from programs.environment import set_environment_defaults

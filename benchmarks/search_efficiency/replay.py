@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 import optuna
 
-from optimize.belief import Floats
-from optimize.evaluate import Evaluation, Row
-from optimize.example import Example
-from optimize.search import Search
-from optimize.selection import pocock_look
+from optimize.data.example import Example
+from optimize.evaluation.evaluate import Evaluation, Row
+from optimize.inference.selection import pocock_look
+from optimize.searching.belief import Floats
+from optimize.searching.search import Search
 from programs.config import PipelineConfig
 
 HERE = Path(__file__).resolve().parent

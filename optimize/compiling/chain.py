@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from optimize.candidate import Candidate, apply_candidate, read_candidate
+from optimize.compiling.candidate import Candidate, apply_candidate, read_candidate
 from optimize.compiling.feedback import score_of
 from optimize.compiling.optimizer import Made, Optimizer, whole
 from optimize.compiling.steps import STEPS, find

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from optimize.example import Example
-from optimize.measures import gold_in_context
-from optimize.metric import Score
+from optimize.data.example import Example
+from optimize.measures.table import gold_in_context
+from optimize.metrics.metric import Score
 
 if TYPE_CHECKING:
     import dspy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from optimize.candidate import Candidate, PredictorPrompt
+from optimize.compiling.candidate import Candidate, PredictorPrompt
 
 RECOMBINED = "recombined"
 """The optimizer name of a recombination."""

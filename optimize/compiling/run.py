@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from optimize.candidate import Candidate, read_candidate
+from optimize.compiling.candidate import Candidate, read_candidate
 from optimize.compiling.optimizer import Optimizer
 from optimize.compiling.table import open_optimizer
 from optimize.compiling.tally import CompileFailedError, Tally

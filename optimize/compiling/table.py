@@ -48,7 +48,9 @@ def check_optimizer(
 
 
 def predicted_calls(name: str, params: Mapping[str, Any] | list[Any], predictors: int, train: int) -> int:
-    """The most LM calls that an optimizer can take, task and reflection together; `optimize.prices` adds a judge's.
+    """The most LM calls that an optimizer can take, task and reflection together.
+
+    A judge's are not among them; `optimize.studies.prices` adds those.
 
     Args:
         name: The optimizer's.

@@ -11,9 +11,9 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from optimize.evaluate import FAILURE_LIMIT
-from optimize.example import Example
-from optimize.metric import Metric, Score
+from optimize.data.example import Example
+from optimize.evaluation.evaluate import FAILURE_LIMIT
+from optimize.metrics.metric import Metric, Score
 from programs.errors import BudgetExhaustedError, EndpointError, RagwrightError
 from programs.metering import CallRecord, Role, collect_calls
 

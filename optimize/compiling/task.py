@@ -9,10 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optimize.candidate import Candidate, apply_candidate, read_candidate
-from optimize.example import Example
-from optimize.measures import gold_in_context
-from optimize.metric import Metric
+from optimize.compiling.candidate import Candidate, apply_candidate, read_candidate
+from optimize.data.example import Example
+from optimize.measures.table import gold_in_context
+from optimize.metrics.metric import Metric
 
 if TYPE_CHECKING:
     import dspy

@@ -32,9 +32,9 @@ START_SECONDS = 150.0
 @pytest.fixture(scope="session")
 def study(villages: Path, migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> RealStudy:
     """A whole study over the villages, answered by a server on this machine, logged, reported and exported."""
-    from optimize.check import check_study
-    from optimize.launch import launch
-    from optimize.study import Phases
+    from optimize.cli.launch import launch
+    from optimize.studies.check import check_study
+    from optimize.studies.study import Phases
 
     folder = tmp_path_factory.mktemp("browser")
     runs = folder / "runs"
@@ -61,7 +61,7 @@ def mlflow_pages(study: RealStudy) -> Iterator[dict[str, str]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-c", "from optimize.cli import main; main()", "ui", study.folder.name]
+    command = [sys.executable, "-c", "from optimize.cli.main import main; main()", "ui", study.folder.name]
     serving = subprocess.Popen(
         [*command, "--runs", str(study.runs), "--port", str(port)],
         stdout=subprocess.PIPE,

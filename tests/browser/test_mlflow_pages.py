@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from optimize.registry import registered_name
-from optimize.tracking import default_uri
-from optimize.tracking_store import PHASE, UNIT, connect
+from optimize.exporting.registry import registered_name
+from optimize.tracking.store import PHASE, UNIT, connect
+from optimize.tracking.tracker import default_uri
 from tests.browser.visits import RealStudy, Visit, Visiting
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from optimize.cli_results import compare
-from optimize.report import write_report
+from optimize.cli.results import compare
+from optimize.reporting.report import write_report
 from tests.browser.visits import RealStudy, Visiting
 from tests.many_trials import with_trials
 from tests.outcomes import Studied

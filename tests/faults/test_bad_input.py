@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from optimize.cli import main
-from optimize.evaluating import evaluate_target
-from optimize.progress import Silence
+from optimize.cli.main import main
+from optimize.runs.progress import Silence
+from optimize.serving.evaluating import evaluate_target
 from tests.openai_server import OpenAIServer
 from tests.villages import read_villages, write_study, write_villages
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from optimize.check import check_study
-from optimize.launch import Launched, launch
-from optimize.study import Phases
+from optimize.cli.launch import Launched, launch
+from optimize.studies.check import check_study
+from optimize.studies.study import Phases
 from programs.errors import RagwrightError
 from tests.openai_server import OpenAIServer
 from tests.villages import read_villages, write_study

@@ -9,10 +9,10 @@ import dspy
 import pytest
 
 import programs.gate
-from optimize.evaluate import Evaluation, evaluate
-from optimize.example import Example
-from optimize.metrics import load_metric
-from optimize.run_dir import RunDir
+from optimize.data.example import Example
+from optimize.evaluation.evaluate import Evaluation, evaluate
+from optimize.metrics.table import load_metric
+from optimize.runs.run_dir import RunDir
 from programs.errors import EndpointError
 from programs.lm import open_lm, parse_lm
 from programs.metered_lm import MeteredLM

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 import programs.gate
-from optimize.check import check_study
-from optimize.outcome import Outcome
-from optimize.progress import Silence
-from optimize.study import Study
+from optimize.evaluation.outcome import Outcome
+from optimize.runs.progress import Silence
+from optimize.studies.check import check_study
+from optimize.studies.study import Study
 from programs.errors import EndpointError
 from tests.faults.mortal_server import DROPPED, GATEWAY, MortalServer
 from tests.openai_server import OpenAIServer

@@ -22,7 +22,7 @@ from tests.villages import read_villages, write_study
 KILLS = int(os.environ.get("RAGWRIGHT_TEST_KILLS", "1"))
 TRIALS = 4 + 2 * KILLS
 EXAMPLES = {"search": 8, "confirm": 4, "test": 8}
-COMMAND = [sys.executable, "-c", "from optimize.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from optimize.cli.main import main; main()"]
 
 
 def start(study: Path, runs: Path) -> subprocess.Popen[bytes]:

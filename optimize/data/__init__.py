@@ -1,0 +1,1 @@
+"""Data sets: documents, questions with evidence, splits."""

@@ -1,0 +1,1 @@
+"""Data that others made, brought into our form."""

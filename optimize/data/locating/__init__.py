@@ -1,0 +1,1 @@
+"""Where documents state the answers of questions without evidence."""

@@ -1,0 +1,1 @@
+"""What happened to each question, and what it comes to in numbers."""

@@ -1,0 +1,1 @@
+"""What a study keeps while it works, and how it tells of it."""

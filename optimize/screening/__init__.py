@@ -1,0 +1,1 @@
+"""Retrieval scored without a language model."""

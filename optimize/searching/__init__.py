@@ -1,0 +1,1 @@
+"""Where the next calls go, and which pipeline is chosen."""
