@@ -41,6 +41,11 @@ def test_the_readme_has_the_commands_that_are_run_here() -> None:
     assert [shlex.split(command)[3] for command in commands()[2:]] == ["init", "check", "plan", "optimize", "ask"]
 
 
+def test_the_quickstart_finds_its_sample() -> None:
+    with optimize.cli.scaffold.quickstart_study() as file:
+        assert file == ROOT / "datasets" / "handbook" / "quickstart.yaml" and file.is_file()
+
+
 def test_quickstart(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -167,8 +167,8 @@ def quickstart_study() -> Iterator[Path]:
     Raises:
         RagwrightError: The sample is missing from this installation.
     """
-    here = Path(__file__).resolve().parent
-    for folder in (here.parent / "datasets" / "handbook", here / "handbook"):
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package.parent / "datasets" / "handbook", package / "handbook"):
         if (folder / "quickstart.yaml").is_file():
             yield folder / "quickstart.yaml"
             return
