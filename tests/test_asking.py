@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import io
 import json
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from optimize.cli.main import main
 from optimize.exporting.exported import load_export
 from optimize.serving.stages import LMStage, SearchStage, trace
 from programs.config import PipelineConfig
 from tests.answering_exports import export_for, read_towers
+from tests.conftest import Ragwright
 from tests.openai_server import OpenAIServer
 from tests.outcomes import WINNER, Studied
 
@@ -23,7 +21,6 @@ QUESTION = "When was the tower test 7 built?"
 RERANKED = PipelineConfig(
     chunk_size=64, retriever="sparse", reranker="lexical", retrieve_k=9, top_k=2, prompt_format="chat"
 ).canonical()
-Ragwright = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -49,25 +46,6 @@ def export(studied: Studied, lm: OpenAIServer, tmp_path: Path) -> Callable[..., 
         return export_for(studied, tmp_path / "out", spec, config, program)
 
     return make
-
-
-@pytest.fixture
-def ragwright(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ragwright:
-    """Run the command line in this process, with lines on its input: exit code, stdout, stderr."""
-
-    def run(*arguments: object, lines: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ragwright", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
-        capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def test_a_trace_holds_what_the_search_really_does(export: Callable[..., Path], runs: Path) -> None:

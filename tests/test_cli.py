@@ -3,35 +3,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from optimize.cli.main import main
+from tests.conftest import Ragwright
 from tests.openai_server import OpenAIServer
 from tests.villages import read_villages, write_study
-
-Ragwright = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def ragwright(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ragwright:
-    """Run the command line in this process: exit code, stdout, stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ragwright", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "160")
-        capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def test_help_imports_nothing_heavy() -> None:
