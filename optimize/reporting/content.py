@@ -72,7 +72,8 @@ def _figures(record: Record) -> Iterator[Figure]:
     use = use_of(record, entry)
     yield Figure(f"{IN_USE:,} questions", f"{use['prompt tokens']} tokens", f"read by the LM; {use['money']}")
     spent = outcome.spent
-    yield Figure("the study", f"{spent.calls:,} calls", f"{money(spent.usd)}, {duration(spent.seconds)}")
+    took = f"{money(spent.usd)}, {duration(spent.lm_seconds)} of the LM's time"
+    yield Figure("the study", f"{spent.calls:,} calls", took)
 
 
 def reproduction(record: Record) -> Section:

@@ -69,6 +69,7 @@ def _compared(record: Record) -> list[Entry]:
 
 
 def _study(outcome: Outcome) -> Table:
+    # The clock is told in the terminal; a page that named it would differ each time the same study is read again.
     spent = outcome.spent
     rows = (
         ("LM calls", f"{spent.calls:,} of {spent.calls_allowed:,} allowed"),
@@ -77,7 +78,6 @@ def _study(outcome: Outcome) -> Table:
         ("completion tokens", f"{spent.completion_tokens:,}"),
         ("money", money(spent.usd)),
         ("waiting for the LM", duration(spent.lm_seconds)),
-        ("in all, by the clock", duration(spent.seconds)),
         ("trials", f"{len(outcome.trials):,}"),
     )
     return Table(("this study", "in all"), rows, frozenset({1}), name="What the study cost")
