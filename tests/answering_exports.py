@@ -19,6 +19,12 @@ from programs.rag import RAG, SearchCall
 from programs.search import open_search
 from tests.outcomes import WINNER, Studied
 
+CANARY = "sk-canary-0123456789"
+"""A key that must be nowhere."""
+
+QUESTION = "When was the tower test 7 built?"
+"""Its answer is 1807."""
+
 
 def export_for(
     studied: Studied,

@@ -3,15 +3,20 @@ from __future__ import annotations
 import io
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import programs.environment
 from optimize.cli.main import main
 from optimize.tracking.tracker import connect, default_uri
+from tests.openai_server import OpenAIServer
 from tests.villages import write_villages
+
+if TYPE_CHECKING:
+    from tests.outcomes import Studied
 
 programs.environment.set_environment_defaults()
 
@@ -37,6 +42,23 @@ def runs(tmp_path: Path, migrated: Path) -> Path:
     folder.mkdir()
     shutil.copy(migrated, folder / "mlflow.db")
     return folder
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory: pytest.TempPathFactory) -> Studied:
+    """A finished study made by hand, with the run folder, the data set and the index that a module's tests share."""
+    from tests.outcomes import Studied
+
+    return Studied(tmp_path_factory.mktemp("studied"))
+
+
+@pytest.fixture
+def lm() -> Iterator[OpenAIServer]:
+    """A server that answers questions about the towers of `studied` from the passages that it is sent."""
+    from tests.answering_exports import read_towers
+
+    with OpenAIServer(answer=read_towers) as server:
+        yield server
 
 
 Ragwright = Callable[..., tuple[int, str, str]]

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,34 +11,23 @@ from typing import Any
 import pytest
 
 from optimize.exporting.exported import load_export
+from optimize.serving.asking import chat
 from optimize.serving.stages import LMStage, SearchStage, trace
 from programs.config import PipelineConfig
-from tests.answering_exports import export_for, read_towers
+from programs.errors import RagwrightError
+from tests.answering_exports import CANARY, QUESTION, export_for, read_towers
 from tests.conftest import Ragwright
 from tests.openai_server import OpenAIServer
 from tests.outcomes import WINNER, Studied
 
-CANARY = "sk-canary-0123456789"
-QUESTION = "When was the tower test 7 built?"
 RERANKED = PipelineConfig(
     chunk_size=64, retriever="sparse", reranker="lexical", retrieve_k=9, top_k=2, prompt_format="chat"
 ).canonical()
 
 
 @pytest.fixture(scope="module")
-def studied(tmp_path_factory: pytest.TempPathFactory) -> Studied:
-    return Studied(tmp_path_factory.mktemp("asking"))
-
-
-@pytest.fixture(scope="module")
 def runs(studied: Studied) -> Path:
     return studied.run.path.parent
-
-
-@pytest.fixture
-def lm() -> Iterator[OpenAIServer]:
-    with OpenAIServer(answer=read_towers) as server:
-        yield server
 
 
 @pytest.fixture
@@ -136,6 +127,16 @@ def test_ask_keeps_its_json(export: Callable[..., Path], runs: Path, ragwright: 
     assert code == 1 and "8000 are allowed" in err
 
 
+def test_neither_a_document_nor_a_model_steers_the_terminal(
+    export: Callable[..., Path], runs: Path, ragwright: Ragwright, lm: OpenAIServer
+) -> None:
+    lm.answer = lambda body: "[[ ## answer ## ]]\n1804 \x1b[2J \ud83d\tend\n\n[[ ## completed ## ]]"
+    folder = export()
+    for question, *traced in (("When was the tower train 10 built?",), ("And the tower train 11?", "--trace")):
+        code, out, _ = ragwright("ask", folder, question, *traced, "--runs", runs)
+        assert code == 0 and "1804 \ufffd[2J \ufffd\tend" in out and "\x1b" not in out
+
+
 def test_without_a_question_ask_chats(
     export: Callable[..., Path], runs: Path, ragwright: Ragwright, lm: OpenAIServer
 ) -> None:
@@ -172,6 +173,27 @@ def test_a_chat_goes_on_after_a_failure_and_ends_with_a_dead_lm(
     lm._respond = lambda path, body, key: (401, {"error": {"message": f"wrong {key}"}})  # type: ignore[method-assign]
     code, _, err = ragwright("ask", folder, "--runs", runs, lines="When was the tower train 9 built?\nx\n")
     assert code == 1 and "the key was refused" in err
+
+
+def test_a_traced_chat_ends_with_a_dead_lm_too(
+    export: Callable[..., Path], runs: Path, ragwright: Ragwright, lm: OpenAIServer
+) -> None:
+    folder = export()
+    lm.key = "another"
+    lines = "When was the tower train 5 built?\nWhen was the tower train 6 built?\n"
+    code, out, err = ragwright("ask", folder, "--trace", "--runs", runs, lines=lines)
+    assert code == 1 and "the key was refused" in err
+    assert "9 retrieved" in out and "train 6" not in out
+
+
+def test_questions_that_are_not_utf_8_are_one_line(
+    export: Callable[..., Path], runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = load_export(export(), runs)
+    for errors in ("strict", "surrogateescape"):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9?\n"), "utf-8", errors))
+        with pytest.raises(RagwrightError, match="standard input: not UTF-8"):
+            chat(exported, traced=False)
 
 
 def test_no_trace_or_chat_holds_a_key(

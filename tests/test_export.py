@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from optimize.compiling.candidate import Candidate, Demo, PredictorPrompt, apply
 from optimize.exporting import fill as export_fill
 from optimize.exporting.export import export_winner
 from optimize.exporting.exported import adopt_changes, load_export
+from optimize.inference.statistics import paired_difference
 from optimize.settings.study import StudyConfig
 from programs.catalogue import build_program
 from programs.config import PipelineConfig
@@ -42,11 +44,11 @@ print(json.dumps([generate.signature.instructions, [d if isinstance(d, dict) els
 ADAPTER = """
 import json, sys
 import dspy
-from compact_adapter import CompactAdapter, CompletionEngine
+from compact_adapter import CompactAdapter, LlamaCompletionEngine
 program = dspy.Predict("context: list[str], question -> answer")
 state = json.load(open("program.json"))["generate"]
 program.load_state(state)
-lm = dspy.LM("tiny", engine=CompletionEngine("tiny", sys.argv[1], None, 20), temperature=0.0, max_tokens=9, cache=False)
+lm = dspy.LM("tiny", engine=LlamaCompletionEngine("tiny", sys.argv[1], None, 20), max_tokens=9, cache=False)
 lm.bare_completions = True
 with dspy.context(lm=lm, adapter=CompactAdapter()):
     print(program(context=["{{context}}"], question="{{question}}").answer)
@@ -54,11 +56,6 @@ assert not {name for name in sys.modules if name.split(".")[0] in ("programs", "
 """
 
 Exporter = Callable[..., Path]
-
-
-@pytest.fixture(scope="module")
-def studied(tmp_path_factory: pytest.TempPathFactory) -> Studied:
-    return Studied(tmp_path_factory.mktemp("export"))
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +141,8 @@ def test_the_adapter_alone_sends_what_the_text_says(exported: Exporter) -> None:
     assert request.path.endswith("/completions")
     assert request.prompt == (folder / "prompt.txt").read_text(encoding="utf-8")
     assert request.body["stop"] == ["\n"]
+    [entry] = json.loads((folder / "manifest.json").read_text())["prompts"]
+    assert request.body["grammar"] == entry["settings"]["extra_body"]["grammar"]
 
 
 @pytest.mark.parametrize("prompt_format", ["chat", "json", "xml", "compact"])
@@ -176,7 +175,9 @@ def test_the_page_for_people_has_prompt_settings_and_result(exported: Exporter) 
     page = (exported() / "prompt.md").read_text(encoding="utf-8")
     assert INSTRUCTIONS in page
     assert "answer: 1800" in page
-    assert "- chunk_size: 64" in page
+    assert "| chunk_size | 64 | tokens in a chunk, at most |" in page
+    assert "| reranker |" not in page  # it does nothing
+    assert "`prompt.txt` has it as it is sent" in page
     assert "Better: the winner scores 0.833" in page
     snippet = page.split("```python\n")[1].split("```")[0]
     compile(snippet, "prompt.md", "exec")
@@ -192,6 +193,18 @@ def test_the_manifest_says_what_it_was_made_from(exported: Exporter, studied: St
     assert new["score"] == pytest.approx(10 / 12)
     assert new["low"] < new["score"] < new["high"]
     assert manifest["scores"]["search"]["winner"]["score"] == pytest.approx(11 / 12)
+
+
+def test_what_has_no_bound_is_null(studied: Studied, exported: Exporter) -> None:
+    """With one group of questions there is no interval; JSON has no infinity."""
+    whole, one = studied.outcome, paired_difference([0.5, 0.25], ["d", "d"])
+    studied.outcome = replace(whole, difference=one)
+    try:
+        text = (exported() / "manifest.json").read_text(encoding="utf-8")
+    finally:
+        studied.outcome = whole
+    found = json.loads(text, parse_constant=pytest.fail)["difference"]
+    assert (found["mean"], found["low"], found["high"]) == (0.375, None, None)
 
 
 def test_before_the_test_there_is_no_interval_and_no_verdict(studied: Studied, exported: Exporter) -> None:
@@ -217,6 +230,22 @@ def test_an_export_is_replaced_and_nothing_else_is(exported: Exporter, tmp_path:
     with pytest.raises(RagwrightError, match="is no export"):
         exported(folder=other)
     assert [file.name for file in other.iterdir()] == ["work.txt"]
+
+
+def test_an_export_is_replaced_at_once(exported: Exporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed at any moment there is the old export, the new one or none: half of one could never be replaced."""
+    folder = exported()
+    remove, removed = shutil.rmtree, []
+
+    def watched(path: Path, **options: Any) -> None:
+        removed.append(Path(path).name)
+        assert json.loads((folder / "manifest.json").read_text())
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    exported()
+    assert folder.name not in removed
+    assert [file.name for file in folder.parent.iterdir()] == [folder.name]
 
 
 def test_a_study_without_a_winner_has_no_export(studied: Studied, tmp_path: Path) -> None:
@@ -257,11 +286,46 @@ def test_another_corpus_is_refused(exported: Exporter, runs: Path, tmp_path: Pat
     copy = moved(folder, tmp_path)
     assert load_export(folder, runs).changes == ()
     (copy / "new.md").write_text("Something else.")
-    with pytest.raises(RagwrightError, match=r"the corpus has changed .* Restore the corpus .* ragwright evaluate"):
+    with pytest.raises(RagwrightError, match=r"the corpus has changed .* Restore the corpus, .* ragwright evaluate"):
         load_export(folder, runs)
     copy.rename(tmp_path / "gone")
     with pytest.raises(RagwrightError, match=r"corpus.path"):
         load_export(folder, runs)
+
+
+def test_an_export_travels_with_its_documents(
+    exported: Exporter, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = exported()
+    copy = moved(folder, tmp_path)
+    pipeline = yaml.safe_load((folder / "pipeline.yaml").read_text())
+    pipeline["corpus"]["path"] = "../documents"
+    (folder / "pipeline.yaml").write_text(yaml.safe_dump(pipeline))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    folder.rename(elsewhere / "export")
+    copy.rename(elsewhere / "documents")
+    monkeypatch.chdir(tmp_path)
+    assert load_export(elsewhere / "export", runs).changes == ()
+    # A place that was right stays as it was written.
+    (elsewhere / "documents" / "new.md").write_text("New.")
+    adopt_changes(load_export(elsewhere / "export", runs, accept_changes=True), {"score": 0.5})
+    assert "path: ../documents" in (elsewhere / "export" / "pipeline.yaml").read_text()
+    assert load_export(elsewhere / "export", runs).changes == ()
+
+
+def test_other_settings_than_the_measured_are_refused_until_adopted(exported: Exporter, runs: Path) -> None:
+    folder = exported()
+    text = (folder / "pipeline.yaml").read_text()
+    (folder / "pipeline.yaml").write_text(text.replace("top_k: 1", "top_k: 2"))
+    with pytest.raises(RagwrightError, match=r"other pipeline settings than those that were measured.*evaluate"):
+        load_export(folder, runs)
+    adopt_changes(load_export(folder, runs, accept_changes=True), {"score": 0.4})
+    assert load_export(folder, runs).config.top_k == 2
+    # What has no part in the score may be changed.
+    (folder / "pipeline.yaml").write_text(text.replace("threads: 1", "threads: 2"))
+    (folder / "manifest.json").write_text((exported(folder=folder.parent / "again") / "manifest.json").read_text())
+    assert load_export(folder, runs).changes == ()
 
 
 def test_a_changed_corpus_is_opened_when_asked_and_adopted(exported: Exporter, runs: Path, tmp_path: Path) -> None:
@@ -326,6 +390,17 @@ def test_worked_examples_are_the_studys_own_answers(exported: Exporter, runs: Pa
         assert call["prompt"] in {request.prompt for request in server.requests}
 
 
+def test_half_a_character_in_a_reply_is_escaped(exported: Exporter, runs: Path, studied: Studied) -> None:
+    cache = runs / "cache" / "halves.sqlite"
+    with OpenAIServer(answer=lambda body: "1805 \ud83d") as server:
+        spec = parse_lm({"model": "openai/tiny", "api_base": server.url})
+        loaded = load_export(exported(lm=spec), runs)
+        replace(loaded, lm=open_lm(spec, cache=ResponseCache(cache))).ask(studied.dataset.validation[0].question)
+        folder = exported(lm=spec, cache=cache)
+    [example] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["examples"]
+    assert example["answer"].startswith("1805 ")
+
+
 def test_a_worked_example_shows_every_call(exported: Exporter, runs: Path, studied: Studied) -> None:
     cache = runs / "cache" / "hops.sqlite"
     with OpenAIServer(answer=lambda body: "the tower train 2") as server:
@@ -346,7 +421,7 @@ def test_a_worked_example_shows_every_call(exported: Exporter, runs: Path, studi
 
 
 def test_the_page_for_people_runs_as_it_stands(exported: Exporter) -> None:
-    """Its code for the openai package, and for plain DSPy, against a server."""
+    """Its code for plain DSPy, for the openai package and for neither, against a server."""
     for kind in ("completion", "chat"):
         with OpenAIServer(answer=lambda body: " 1804\nmore") as server:
             spec = parse_lm({"model": "openai/tiny", "api_base": server.url, "endpoint": kind, "max_tokens": 9})
@@ -355,9 +430,37 @@ def test_the_page_for_people_runs_as_it_stands(exported: Exporter) -> None:
             for block in blocks:
                 code = block.split("```")[0].replace("[...]", '["a", "b"]').replace('"..."', '"When?"')
                 assert "1804" in run_plain(code, folder=folder)
-        one, other = server.requests
-        assert (one.path, one.prompt, one.body["temperature"]) == (other.path, other.prompt, other.body["temperature"])
-        assert {name: one.body.get(name) for name in other.body} == other.body
+        first, *others = server.requests
+        assert len(others) == 2
+        for other in others:
+            assert (other.path, other.prompt) == (first.path, first.prompt)
+            assert other.body == {name: first.body.get(name) for name in other.body}
+
+
+@pytest.mark.parametrize(
+    ("lm", "address", "key"),
+    [
+        ({"model": "openai/tiny"}, "https://api.openai.com/v1", 'os.environ["OPENAI_API_KEY"]'),
+        ({"model": "groq/tiny", "api_key_env": "MINE"}, "https://api.groq.com/openai/v1", 'os.environ["MINE"]'),
+        ({"model": "openai/tiny", "api_base": "http://127.0.0.1:9/v1"}, "http://127.0.0.1:9/v1", '"no-key"'),
+    ],
+)
+def test_the_page_names_address_and_key_of_a_provider(
+    exported: Exporter, monkeypatch: pytest.MonkeyPatch, lm: dict[str, str], address: str, key: str
+) -> None:
+    for name in ("OPENAI_API_KEY", "GROQ_API_KEY", "MINE"):
+        monkeypatch.setenv(name, "sk-canary")
+    page = (exported(replace(WINNER, prompt_format="chat"), lm=lm) / "prompt.md").read_text()
+    assert f'client = OpenAI(base_url="{address}", api_key={key})' in page
+    assert f'ask("{address}", "tiny", context=[...]' in page
+    assert (f"key={key}))" in page) == key.startswith("os")
+    for block in page.split("```python\n")[1:]:
+        code = block.split("```")[0]
+        assert ("import os\n" in code) == ("os.environ" in code)
+    # DSPy finds a provider's own address and usual key itself.
+    [opened] = [line for line in page.splitlines() if line.startswith("lm = ")]
+    assert ("api_base" in opened) == ("api_base" in lm)
+    assert ("api_key" in opened) == (len(lm) > 1)
 
 
 def test_no_key_is_in_any_file(exported: Exporter, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -441,8 +544,14 @@ def test_settings_that_are_unknown_are_refused(exported: Exporter, runs: Path) -
     folder = exported()
     text = (folder / "pipeline.yaml").read_text()
     (folder / "pipeline.yaml").write_text(text.replace("prompt_format: compact", "prompt_format: prose"))
-    with pytest.raises(RagwrightError, match="prose"):
+    with pytest.raises(RagwrightError, match=r"pipeline\.yaml: prompt_format 'prose'"):
         load_export(folder, runs)
-    (folder / "pipeline.yaml").write_text(text.replace("chunk_size: 64", "chunk_sise: 64"))
-    with pytest.raises(RagwrightError, match="chunk_sise"):
-        load_export(folder, runs)
+    for right, wrong, said in (
+        ("chunk_size: 64", "chunk_sise: 64", "unknown pipeline setting 'chunk_sise'"),
+        ("temperature: 0.0", "temperature: hot", "temperature is 'hot'"),
+        ("abstain: false", "abstain: perhaps", "abstain: must be bool, got 'perhaps'"),
+        ("  path: ", "  place: ", "corpus.path: must be a path, got None"),
+    ):
+        (folder / "pipeline.yaml").write_text(text.replace(right, wrong))
+        with pytest.raises(RagwrightError, match=rf"pipeline\.yaml: {said}"):
+            load_export(folder, runs)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -173,6 +179,99 @@ def test_one_call_asks_and_reads(sent: Callable[..., Sent], server: OpenAIServer
         assert found == {"answer": "forty-two"}
         [request] = server.requests
         assert (request.key, request.status, request.body["model"]) == ("k", 200, "tiny")
+
+
+class Leading(http.server.HTTPServer):
+    """Leads every request to another address."""
+
+    def __init__(self, to: str) -> None:
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(302)
+                self.send_header("Location", f"{to}/chat/completions")
+                self.end_headers()
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}/v1"
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def __exit__(self, *args: object) -> None:
+        self.shutdown()
+        super().__exit__(*args)
+
+
+def test_a_servers_refusal_says_what_to_do(sent: Callable[..., Sent], tmp_path: Path) -> None:
+    one = sent("chat")
+
+    def asked(address: str, key: str | None = None) -> str:
+        with pytest.raises(OSError) as caught:
+            export_fill.ask(address, "tiny", key=key, folder=one.folder, context=["a"], question="When?")
+        return str(caught.value)
+
+    with OpenAIServer(key="right", models=("other",)) as other:
+        assert "401 (is the key right?)" in asked(other.url, "sk-canary")
+        assert "sk-canary" not in asked(other.url, "sk-canary")
+        assert "404 (does the address go up to /v1" in asked(other.url, "right")
+        assert "does not answer" in asked(other.url.replace("http://", "http://me:sk-canary@"))
+        assert "sk-canary" not in asked(other.url.replace("http://", "http://me:sk-canary@"))
+    with OpenAIServer() as elsewhere, Leading(elsewhere.url) as leading:
+        assert "302 (it leads to another address" in asked(leading.url, "sk-canary")
+        assert not elsewhere.requests
+    assert "does not answer" in asked(other.url)
+    assert "not a URL" in asked("127.0.0.1")
+
+
+def checked(folder: Path, *arguments: str) -> tuple[int, str]:
+    """`python fill.py` in an export's folder, without a package: its exit code and what it says."""
+    command = [sys.executable, "-S", str(folder / "fill.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert not done.stderr
+    return done.returncode, done.stdout
+
+
+def test_the_check_says_how_it_is_called_and_what_is_wrong(sent: Callable[..., Sent], tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    shutil.copytree(sent("json").folder, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "examples": [], "examples_missing": "left out"}))
+    assert checked(folder, "http://127.0.0.1:9/v1", "tiny") == (
+        1,
+        "manifest.json has no worked examples to ask: left out\n",
+    )
+    call = {"predictor": "generate", "inputs": {"context": ["a"], "question": "When?"}, "outputs": {"answer": "1889"}}
+    examples = [{"question": "When?", "calls": [call]}]
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "examples": examples}))
+    code, said = checked(folder)
+    assert code == 2 and said.startswith("usage: python fill.py ADDRESS MODEL")
+    with OpenAIServer(answer=lambda body: '{"answer": "1889"}') as server:
+        assert checked(folder, server.url, "tiny") == (0, "1 of 1 as recorded\n")
+        server.answer = lambda body: "I do not know."
+        code, said = checked(folder, server.url, "tiny")
+        assert code == 1 and "it begins with 'I do not know.'" in said and "0 of 1 as recorded" in said
+    code, said = checked(folder, server.url, "tiny")
+    assert code == 1 and said.startswith("error: the server does not answer")
+
+
+def test_predictors_of_odd_names_have_files_of_their_own(server: OpenAIServer) -> None:
+    class Many(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.steps = {"a/b": dspy.Predict("question -> answer"), "a b": dspy.Predict("question -> answer")}
+            self.last = dspy.Predict("question -> answer")
+
+    spec = parse_lm({"model": "openai/tiny", "api_base": server.url, "endpoint": "completion"})
+    files = [prompt.file for prompt in render_prompts(Many(), PipelineConfig(prompt_format="compact"), spec)]
+    assert len(set(files)) == 3 and files[2] == "prompt-last.txt"
+    assert all(re.fullmatch(r"[\w.-]+", file) for file in files)
+
+
+def test_a_prompt_that_lost_its_placeholder_is_named() -> None:
+    with pytest.raises(ValueError, match=r"no {{question}}; take the file as it was exported"):
+        export_fill.fill(["Question:"], {"question": "When?"})
 
 
 def test_inputs_are_checked(sent: Callable[..., Sent]) -> None:

@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from optimize.exporting.importers import langchain_inputs, langchain_prompt, openai_answer, openai_request
+from optimize.exporting.importers import (
+    langchain_inputs,
+    langchain_prompt,
+    langchain_settings,
+    openai_answer,
+    openai_request,
+)
 from programs.errors import MissingExtraError, RagwrightError
 from tests.openai_server import OpenAIServer
 from tests.test_export_fill import Sent
@@ -38,6 +44,15 @@ def test_mistakes_are_one_line(sent: Sent, tmp_path: Path) -> None:
         openai_request(sent.folder, "generate", question="When?")
     with pytest.raises(RagwrightError, match="cannot be used as an export"):
         langchain_inputs(tmp_path, question="When?")
+    with pytest.raises(RagwrightError, match=r"needs exactly \['context', 'question'\], got \['frage'\]"):
+        langchain_inputs(sent.folder, "generate", frage="When?")
+
+
+def test_a_folder_may_be_named_by_its_text(sent: Sent) -> None:
+    settings = langchain_settings(str(sent.folder), "generate")
+    body = openai_request(str(sent.folder), "generate", context=CONTEXT, question="When?")
+    assert settings == {name: value for name, value in body.items() if name != "prompt"}
+    assert settings["stop"] == ["\n"]
 
 
 def test_without_langchain_the_extra_is_named(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:

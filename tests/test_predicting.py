@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import linecache
 import os
 import signal
 import subprocess
@@ -21,11 +22,6 @@ from programs.errors import EndpointError, ProblemsError, RagwrightError
 from tests.answering_exports import export_for, read_towers
 from tests.openai_server import OpenAIServer
 from tests.outcomes import Studied
-
-
-@pytest.fixture(scope="module")
-def studied(tmp_path_factory: pytest.TempPathFactory) -> Studied:
-    return Studied(tmp_path_factory.mktemp("predicting"))
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +100,85 @@ def test_more_questions_go_on(export: Callable[..., Path], runs: Path, tmp_path:
         grown = run(folder, runs, questions, out)
     assert (grown.before, grown.questions, grown.paid_calls) == (6, 14, 8)
     assert [row["line"] for row in rows_of(out)] == list(range(1, 15))
+
+
+def write_lines(file: Path, *lines: dict[str, Any], end: str = "\n") -> Path:
+    file.write_bytes("".join(json.dumps(line) + end for line in lines).encode())
+    return file
+
+
+def test_lines_may_be_moved_added_and_removed(export: Callable[..., Path], runs: Path, tmp_path: Path) -> None:
+    """An answer belongs to its question, not to its line: what was paid for is kept."""
+    out = tmp_path / "out.jsonl"
+    first, second, third = ({"question": f"When was the tower test {n} built?"} for n in (1, 2, 3))
+    with OpenAIServer(answer=read_towers) as server:
+        folder = export(server)
+        run(folder, runs, write_lines(tmp_path / "questions.jsonl", first, second), out)
+        # Where the cache of responses is gone, too.
+        (runs / "cache" / "responses.sqlite").unlink()
+        lines = ({"question": third["question"], "id": "new"}, second, {**second, "id": "again"})
+        done = run(folder, runs, write_lines(tmp_path / "questions.jsonl", *lines), out)
+        assert (done.before, done.paid_calls, len(server.requests)) == (2, 1, 3)
+    rows = [(row["line"], row["id"], row["answer"]) for row in rows_of(out)]
+    assert rows == [(1, "new", "1803"), (2, "2", "1802"), (3, "again", "1802")]
+
+
+def test_answers_to_other_questions_are_not_overwritten(
+    export: Callable[..., Path], runs: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.jsonl"
+    with OpenAIServer(answer=read_towers) as server:
+        folder = export(server)
+        run(folder, runs, write_questions(tmp_path / "mine.jsonl", 3), out)
+        before = out.read_bytes()
+        others = write_lines(tmp_path / "others.jsonl", {"question": "When was the tower test 9 built?"})
+        with pytest.raises(RagwrightError, match="answers to other questions only; name another file"):
+            run(folder, runs, others, out)
+    assert out.read_bytes() == before
+
+
+def test_another_version_of_a_persons_own_program_is_another_program(
+    export: Callable[..., Path], runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = tmp_path / "changing_program.py"
+    own.write_text("from programs.rag import RAG\n\n\ndef build(search):\n    return RAG(search)\n")
+    questions, out = write_questions(tmp_path / "questions.jsonl", 2), tmp_path / "out.jsonl"
+    with OpenAIServer(answer=read_towers) as server:
+        folder = export(server, "changing_program:build")
+        run(folder, runs, questions, out)
+        own.write_text(own.read_text() + "\n# and more\n")
+        linecache.checkcache()
+        with pytest.raises(RagwrightError, match="another program"):
+            run(folder, runs, questions, out)
+
+
+def test_files_from_windows_are_read(export: Callable[..., Path], runs: Path, tmp_path: Path) -> None:
+    questions, out = tmp_path / "questions.jsonl", tmp_path / "out.jsonl"
+    write_lines(questions, {"question": "When was the tower test 1 built?", "id": 7}, end="\r\n\r\n")
+    questions.write_bytes(b"\xef\xbb\xbf" + questions.read_bytes())
+    with OpenAIServer(answer=read_towers) as server:
+        run(export(server), runs, questions, out)
+    [row] = rows_of(out)
+    assert (row["id"], row["answer"]) == ("7", "1801")
+    assert b"\r" not in out.read_bytes()
+
+
+def test_halves_of_characters_end_nothing(export: Callable[..., Path], runs: Path, tmp_path: Path) -> None:
+    """A question that no file can hold is named; a reply, or an error, that no file can hold is escaped."""
+    questions, out = tmp_path / "questions.jsonl", tmp_path / "out.jsonl"
+    write_lines(questions, {"question": "fine"}, {"question": "\ud800 half"}, {"question": "x", "id": "\udfff"})
+    with pytest.raises(ProblemsError) as caught:
+        read_questions(questions)
+    assert [line.split(":")[1] for line in str(caught.value).splitlines()] == ["2", "3"]
+    assert "'\\ud800', half of a character" in str(caught.value)
+    write_lines(questions, {"question": "When was the tower test 1 built?"})
+    with OpenAIServer(answer=lambda body: "1801 \ud83d") as server:
+        folder = export(server)
+        run(folder, runs, questions, out)
+        [row] = rows_of(out)
+        assert row["answer"].startswith("1801 ")
+        assert run(folder, runs, questions, out).before == 1
 
 
 KILLED = """
@@ -273,6 +348,10 @@ def test_files_of_others_are_not_overwritten(export: Callable[..., Path], runs: 
         assert out.read_text() == '{"question": "mine"}\n'
         with pytest.raises(RagwrightError, match="there is no folder"):
             run(folder, runs, questions, tmp_path / "no" / "out.jsonl")
+        with pytest.raises(RagwrightError, match=r"questions\.jsonl:1: is no row"):
+            run(folder, runs, questions, questions)
+        with pytest.raises(RagwrightError, match="is a folder; name a file"):
+            run(folder, runs, questions, tmp_path)
         assert not server.requests
 
 

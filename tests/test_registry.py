@@ -21,6 +21,7 @@ from optimize.exporting.wheel import build_wheel, pinned_requirements
 from optimize.settings.study import StudyConfig
 from optimize.tracking.tracker import connect
 from programs.catalogue import build_program
+from programs.errors import RagwrightError
 from programs.lm import parse_lm
 from programs.search import open_search
 from tests.openai_server import OpenAIServer
@@ -108,6 +109,15 @@ def manifest(shop: Shop) -> str:
     return (shop.export / "manifest.json").read_text(encoding="utf-8")
 
 
+def test_a_difference_without_bounds_has_none_in_the_registry(shop: Shop) -> None:
+    content = json.loads(manifest(shop))
+    content["difference"] |= {"low": None, "high": None}
+    (shop.export / "manifest.json").write_text(json.dumps(content))
+    shop.register()
+    tags = shop.client.get_model_version_by_alias("ragwright-handmade-towers", "champion").tags
+    assert {name for name in tags if "difference" in name} == {"ragwright.test.difference.mean"}
+
+
 def test_the_same_export_is_registered_once(shop: Shop) -> None:
     first = shop.register("underpowered")
     assert first.aliases == ("challenger",)
@@ -169,6 +179,47 @@ def test_a_persons_own_program_comes_along(shop: Shop, monkeypatch: pytest.Monke
         assert found[0]["answer"] == "1807"
 
 
+def test_a_package_without_init_comes_along_and_hidden_files_do_not(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    package = tmp_path / "own" / "hills"
+    package.mkdir(parents=True)
+    (package / "own.py").write_text("from programs.rag import RAG\n\n\ndef build(search):\n    return RAG(search)\n")
+    (package / ".env").write_text(CANARY)
+    monkeypatch.syspath_prepend(str(tmp_path / "own"))
+    pipeline = (shop.export / "pipeline.yaml").read_text()
+    (shop.export / "pipeline.yaml").write_text(re.sub("program: .*", "program: hills.own:build", pipeline))
+    shop.register()
+    names = {file.relative_to(logged(shop)).as_posix() for file in logged(shop).rglob("*") if file.is_file()}
+    assert "code/hills/own.py" in names
+    assert not any(".env" in name for name in names)
+
+
+def test_an_lm_that_comes_back_is_asked_again(shop: Shop) -> None:
+    shop.register()
+    model = load(logged(shop))
+    questions = pd.DataFrame({"question": ["When was the tower test 7 built?"]})
+    shop.server.key = "another"
+    for _ in range(2):
+        with pytest.raises(RagwrightError, match="the key was refused"):
+            model.predict(questions)
+    shop.server.key = CANARY
+    assert model.predict(questions)[0]["answer"] == "1807"
+
+
+def test_a_model_names_no_place_of_this_machine(shop: Shop) -> None:
+    shop.register()
+    for file in (logged(shop) / "artifacts").rglob("*"):
+        assert file.is_dir() or str(shop.runs.parent).encode() not in file.read_bytes(), file
+
+
+def test_a_corpus_that_has_changed_since_is_no_models(shop: Shop) -> None:
+    (shop.studied.dataset.path / "corpus" / "new.md").write_text("New.")
+    with pytest.raises(RagwrightError, match="the corpus has changed since the export was made"):
+        shop.register()
+    assert not shop.client.search_model_versions("name='ragwright-handmade-towers'")
+
+
 def test_a_prompt_too_long_for_the_registry_says_where_it_is(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optimize.exporting.registry, "LONGEST", 10)
     name, version = shop.register().prompts["generate"]
@@ -203,7 +254,11 @@ def test_no_key_is_anywhere(shop: Shop, capfd: pytest.CaptureFixture[str]) -> No
 
 
 def test_names_are_what_mlflow_takes() -> None:
-    assert registered_name("my data/set: é", "a.b") == "ragwright-my-data-set-a-b"  # and no colon, slash or dot
+    # No colon, slash or dot.
+    assert registered_name("my data/set", "a.b") == "ragwright-my-data-set-a-b"
+    assert registered_name("Müller", "a") == "ragwright-Muller-a"
+    names = [registered_name(dataset, "a") for dataset in ("手册", "指南", "手册 2", "my 手册")]
+    assert len(set(names)) == 4 and all(re.fullmatch(r"[\w-]+", name, re.ASCII) for name in names)
 
 
 def test_the_wheel_is_whole_and_always_the_same(tmp_path: Path) -> None:

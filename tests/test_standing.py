@@ -2,32 +2,23 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from optimize.cli.main import main
 from optimize.serving.standing import Comparison
-from tests.answering_exports import export_for, read_towers
+from tests.answering_exports import export_for
+from tests.conftest import Ragwright
 from tests.openai_server import OpenAIServer
 from tests.outcomes import Studied
-
-Ragwright = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
 def studied(tmp_path: Path) -> Studied:
     return Studied(tmp_path / "study", documents=24)
-
-
-@pytest.fixture
-def lm() -> Iterator[OpenAIServer]:
-    with OpenAIServer(answer=read_towers) as server:
-        yield server
 
 
 @pytest.fixture
@@ -37,22 +28,12 @@ def export(studied: Studied, lm: OpenAIServer) -> Path:
 
 
 @pytest.fixture
-def evaluate(
-    studied: Studied, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, Any, str]]:
+def evaluate(studied: Studied, ragwright: Ragwright) -> Callable[..., tuple[int, Any, str]]:
     """Run `ragwright evaluate --json`: exit code, what it printed, stderr."""
 
     def run(folder: Path, *arguments: object) -> tuple[int, Any, str]:
-        command = ["ragwright", "evaluate", str(folder), "--runs", str(studied.run.path.parent), "--json"]
-        monkeypatch.setattr(sys, "argv", [*command, *map(str, arguments)])
-        capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, json.loads(captured.out or "null"), captured.err
+        code, out, err = ragwright("evaluate", folder, "--runs", studied.run.path.parent, "--json", *arguments)
+        return code, json.loads(out or "null"), err
 
     return run
 
@@ -117,6 +98,32 @@ def test_evidence_that_moved_is_found_again(export: Path, evaluate: Any, studied
     assert found["span_recall"] == pytest.approx(23 / 24)
 
 
+def test_questions_whose_evidence_is_gone_are_still_asked(export: Path, evaluate: Any, studied: Studied) -> None:
+    corpus = studied.dataset.path / "corpus"
+    (corpus / "test-3.md").unlink()
+    (corpus / "test-5.md").write_text("Nobody knows.")
+    code, found, err = evaluate(export, "--split", "test")
+    assert (code, err) == (0, "")
+    assert found["n"] == 24 and len(found["notes"]) == 2
+    assert "test.jsonl:4: asked without its evidence: no document 'test-3.md'" in found["notes"][0]
+    assert "test.jsonl:6: asked without its evidence: the quote '1805' is not in 'test-5.md'" in found["notes"][1]
+
+
+def test_a_data_set_that_cannot_be_read_is_named(export: Path, evaluate: Any, studied: Studied) -> None:
+    (studied.dataset.path / "test.jsonl").write_bytes(b"{\n[1]\n\xff")
+    code, _, err = evaluate(export, "--split", "test")
+    assert code == 1 and "test.jsonl: cannot be read" in err
+    (studied.dataset.path / "test.jsonl").write_bytes(b"{\n[1]\n")
+    code, _, err = evaluate(export, "--split", "test")
+    assert code == 1 and "test.jsonl:1: " in err and "test.jsonl:2: a JSON object is needed" in err
+    (studied.dataset.path / "test.jsonl").write_bytes(b"")
+    code, _, err = evaluate(export, "--split", "test")
+    assert code == 1 and "test.jsonl: holds no question" in err
+    studied.dataset.path.rename(studied.dataset.path.with_name("gone"))
+    code, _, err = evaluate(export, "--split", "test", "--corpus", studied.dataset.path.with_name("gone") / "corpus")
+    assert code == 1 and "name its folder under dataset in" in err
+
+
 def test_there_is_nothing_to_compare_train_with(export: Path, evaluate: Any) -> None:
     code, found, _ = evaluate(export, "--split", "train", "--limit", "3")
     assert code == 0 and found["comparison"] is None
@@ -141,9 +148,7 @@ def test_a_changed_corpus_can_be_adopted(export: Path, evaluate: Any, studied: S
 def test_the_documents_may_be_elsewhere(export: Path, evaluate: Any, studied: Studied, tmp_path: Path) -> None:
     pipeline = yaml.safe_load((export / "pipeline.yaml").read_text())
     moved = tmp_path / "corpus"
-    shutil.copytree(pipeline["corpus"]["path"], moved)
-    pipeline["corpus"]["path"] = str(tmp_path / "gone")
-    (export / "pipeline.yaml").write_text(yaml.safe_dump(pipeline))
+    Path(pipeline["corpus"]["path"]).rename(moved)
     assert evaluate(export, "--limit", "2")[0] == 1
     assert evaluate(export, "--limit", "2", "--corpus", moved)[0] == 0
 

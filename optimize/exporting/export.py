@@ -20,7 +20,7 @@ from optimize.exporting import fill as export_fill
 from optimize.exporting.adapter import adapter_source
 from optimize.exporting.record import Prompt, render_prompts, worked_examples
 from optimize.exporting.text import explain
-from optimize.reporting.headline import headline
+from optimize.reporting.headline import finite, headline
 from optimize.settings.study import StudyConfig
 from programs.config import PipelineConfig
 from programs.corpus import find_corpus
@@ -70,15 +70,17 @@ def export_winner(
     if outcome.winner is None:
         raise RagwrightError(f"{outcome.study}: the study has no winner yet; run it to its end first.")
     _check_target(folder, overwrite)
-    aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    aside, replaced = (folder.with_name(f".{folder.name}.{uuid.uuid4().hex}") for _ in range(2))
     aside.mkdir(parents=True)
     try:
         _write(aside, outcome, outcome.winner, study, spec, dataset, program, cache, asked)
         if folder.exists():
-            shutil.rmtree(folder)
+            # Not removed in place: half of an export would not be known for one, and never be replaced.
+            folder.rename(replaced)
         aside.rename(folder)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        for left in (aside, replaced):
+            shutil.rmtree(left, ignore_errors=True)
     return folder
 
 
@@ -110,7 +112,8 @@ def _write(
     (folder / PIPELINE).write_text(pipeline, encoding="utf-8")
     examples, missing = worked_examples(program, winner.config, spec, dataset, cache, asked)
     page = explain(outcome, winner, spec, program, prompts, examples)
-    (folder / "prompt.md").write_text(page, encoding="utf-8")
+    # Half of a surrogate pair, which a model may write, is no UTF-8, and an escape in JSON.
+    (folder / "prompt.md").write_text(page, encoding="utf-8", errors="backslashreplace")
     manifest = {
         **_manifest(outcome, winner, dataset, spec),
         "endpoint": _endpoint(spec, prompts),
@@ -118,7 +121,8 @@ def _write(
         "examples": examples,
         "examples_missing": missing,
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(manifest, ensure_ascii=False, indent=1) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _write_code(folder: Path, config: PipelineConfig, spec: LMSpec) -> None:
@@ -137,14 +141,12 @@ def _write_prompts(folder: Path, prompts: list[Prompt]) -> list[dict[str, Any]]:
         (folder / "messages.json").write_text(text + "\n", encoding="utf-8")
     files: list[dict[str, Any]] = []
     for prompt in prompts:
-        name = "messages.json"
         if prompt.text is not None:
-            name = "prompt.txt" if len(prompts) == 1 else f"prompt-{prompt.predictor}.txt"
             # No newline at the end: the model goes on where the text ends.
-            (folder / name).write_text(prompt.text, encoding="utf-8", newline="\n")
-        entry = {"predictor": prompt.predictor, "file": name, "stop": prompt.stop, "format": prompt.prompt_format}
+            (folder / prompt.file).write_text(prompt.text, encoding="utf-8", newline="\n")
+        entry = {"predictor": prompt.predictor, "file": prompt.file, "stop": prompt.stop}
         fields = {"inputs": list(prompt.inputs), "outputs": list(prompt.outputs)}
-        files.append({**entry, **fields, "settings": dict(prompt.settings)})
+        files.append({**entry, "format": prompt.prompt_format, **fields, "settings": dict(prompt.settings)})
     return files
 
 
@@ -194,7 +196,7 @@ def _manifest(outcome: Outcome, winner: Entry, dataset: Dataset, spec: LMSpec) -
         "metric": outcome.metric,
         "verdict": outcome.verdict,
         "result": headline(outcome).sentence,
-        "difference": asdict(outcome.difference) if outcome.difference is not None else None,
+        "difference": finite(asdict(outcome.difference)) if outcome.difference is not None else None,
         "test_openings": outcome.test_openings,
         "served_agreement": outcome.served_agreement,
         "scores": _scores(outcome, winner),
@@ -212,6 +214,6 @@ def _scores(outcome: Outcome, winner: Entry) -> dict[str, Any]:
     }
 
     def numbers(entry: Entry | None) -> Mapping[str, Any] | None:
-        return None if entry is None else entry.summary.as_metrics()
+        return None if entry is None else finite(entry.summary.as_metrics())
 
     return {phase: {"baseline": numbers(base), "winner": numbers(new)} for phase, (base, new) in pairs.items()}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 
 from optimize.compiling.program_state import load_program_state
 from optimize.exporting.export import FORMAT, MANIFEST, PIPELINE, PROGRAM
+from optimize.reporting.headline import finite
 from optimize.runs.run_dir import write_whole
 from programs.catalogue import build_program
 from programs.config import PipelineConfig
@@ -25,8 +27,19 @@ if TYPE_CHECKING:
     import dspy
 
     from programs.lm import LMSpec
+    from programs.response_cache import ResponseCache
 
-_PIPELINE_KEYS = {"format", "program", "abstain", "metric", "pipeline", "lm", "dataset", "corpus"}
+_KINDS: dict[str, Any] = {
+    "format": int,
+    "program": str,
+    "abstain": bool,
+    "metric": str | dict,
+    "pipeline": dict,
+    "lm": dict,
+    "dataset": str,
+    "corpus": dict,
+}
+"""Key of `pipeline.yaml` -> what it holds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +53,11 @@ class ExportedProgram:
         spec: The LM's description.
         metric: What it was tuned for, by name.
         dataset: The data set's folder.
+        program_name: A name in `programs.catalogue.PROGRAMS`, or `module:factory`.
         program: With prompts and demos.
         lm: The opened LM.
         adapter: The prompt format.
+        cache: Where the LM's answers are kept.
         changes: What is not as it was when the scores were taken, one sentence each; empty unless that was asked for.
         corpus: Fingerprint of the corpus that is searched.
         corpus_path: Where it was read.
@@ -55,9 +70,11 @@ class ExportedProgram:
     spec: LMSpec
     metric: str | dict[str, float]
     dataset: Path
+    program_name: str
     program: dspy.Module
     lm: dspy.LM
     adapter: dspy.Adapter
+    cache: ResponseCache | None = None
     changes: tuple[str, ...] = ()
     corpus: str = ""
     corpus_path: Path | None = None
@@ -79,6 +96,26 @@ class ExportedProgram:
             prediction = self.program(question=question)
         return str(prediction.answer or ""), tuple(prediction.get("passages") or ())
 
+    def reopened(self) -> ExportedProgram:
+        """The same with an LM that is asked anew: one that was found dead refuses every call for good."""
+        from programs.lm import open_lm
+
+        return replace(self, lm=open_lm(self.spec, cache=self.cache))
+
+
+@dataclass(frozen=True, slots=True)
+class _Pipeline:
+    """What `pipeline.yaml` says, read; places are seen from the export's folder."""
+
+    config: PipelineConfig
+    spec: LMSpec
+    program: str
+    abstain: bool
+    metric: str | dict[str, float]
+    dataset: Path
+    corpus: Path
+    corpus_fingerprint: str
+
 
 def load_export(
     folder: Path, runs: Path, *, corpus: Path | None = None, accept_changes: bool = False
@@ -96,44 +133,41 @@ def load_export(
         RagwrightError: A file is missing or not what an export writes, or something has changed that was not accepted.
     """
     from programs.index import index_key
-    from programs.lm import open_lm, parse_lm
+    from programs.lm import open_lm
     from programs.prompt_format import FORMATS
     from programs.response_cache import ResponseCache
     from programs.search import open_search
     from programs.summaries import open_summarizer, summarizer_identity
 
     manifest = _read_manifest(folder)
-    pipeline = _read_pipeline(folder)
-    config = PipelineConfig.from_params(pipeline["pipeline"])
-    if config.prompt_format not in FORMATS:
-        raise RagwrightError(
-            f"{folder / PIPELINE}: prompt_format {config.prompt_format!r}; known: {', '.join(FORMATS)}."
-        )
-    place = corpus or Path(str(pipeline["corpus"].get("path")))
+    pipeline = _parse_pipeline(folder)
+    config, spec, place = pipeline.config, pipeline.spec, corpus or pipeline.corpus
     found = _open_corpus(folder, place)
-    spec = parse_lm(pipeline["lm"])
     index = index_key(found, config, summarizer_identity(spec))
     changes = _changes(manifest, pipeline, found, index)
     if changes and not accept_changes:
         raise RagwrightError(
-            f"{folder}: {' '.join(changes)} The export's scores do not hold for that. Restore the corpus or the "
-            f"version, run the study again, or measure it as it is now: ragwright evaluate {folder} (with --adopt to "
-            "make the export one of it)"
+            f"{folder}: {' '.join(changes)} The export's scores do not hold for that. Restore the corpus, "
+            "the settings or the version, run the study again, or measure it as it is now: ragwright evaluate "
+            f"{shlex.quote(str(folder))} (with --adopt to make the export one of it)"
         )
-    lm = open_lm(spec, cache=ResponseCache(runs / "cache" / "responses.sqlite"))
+    cache = ResponseCache(runs / "cache" / "responses.sqlite")
+    lm = open_lm(spec, cache=cache)
     search = open_search(runs, found, config, served=True, summarizer=open_summarizer(lm, spec))
-    program = build_program(pipeline["program"], search, abstain=bool(pipeline["abstain"]))
+    program = build_program(pipeline.program, search, abstain=pipeline.abstain)
     load_program_state(program, folder / PROGRAM)
     return ExportedProgram(
         folder=folder,
         manifest=manifest,
         config=config,
         spec=spec,
-        metric=pipeline["metric"],
-        dataset=Path(pipeline["dataset"]),
+        metric=pipeline.metric,
+        dataset=pipeline.dataset,
+        program_name=pipeline.program,
         program=program,
         lm=lm,
         adapter=FORMATS[config.prompt_format](),
+        cache=cache,
         changes=changes,
         corpus=found.fingerprint,
         corpus_path=place,
@@ -142,21 +176,23 @@ def load_export(
 
 
 def adopt_changes(exported: ExportedProgram, score: Mapping[str, Any]) -> None:
-    """Make an export that was opened with changes one of the corpus as it is now, and keep what it scored on it.
+    """Make an export that was opened with changes one of what is there now, and keep what it scored on it.
 
-    The scores of its study stay what they are: they were taken on the corpus as it was.
+    The scores of its study stay what they are: they were taken on what was there then.
 
     Args:
         exported: Opened with `accept_changes`.
-        score: What it was measured at on the corpus as it is now, JSON-serializable.
+        score: What it was measured at now, JSON-serializable.
     """
     pipeline, manifest = dict(_read_pipeline(exported.folder)), dict(exported.manifest)
     again = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "changes": list(exported.changes), **score}
-    manifest |= {"corpus": exported.corpus, "index": exported.index}
+    manifest |= {"corpus": exported.corpus, "index": exported.index, "configuration": exported.config.fingerprint()}
     manifest["measured_again"] = [*manifest.get("measured_again", ()), again]
-    place = str((exported.corpus_path or Path()).resolve())
-    pipeline["corpus"] = {"path": place, "fingerprint": exported.corpus}
-    write_whole(exported.folder / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
+    place = exported.corpus_path
+    if place is not None and place.resolve() != (exported.folder / pipeline["corpus"]["path"]).resolve():
+        pipeline["corpus"] = {**pipeline["corpus"], "path": str(place.resolve())}
+    pipeline["corpus"] = {**pipeline["corpus"], "fingerprint": exported.corpus}
+    write_whole(exported.folder / MANIFEST, json.dumps(finite(manifest), ensure_ascii=False, indent=1) + "\n")
     write_whole(exported.folder / PIPELINE, yaml.safe_dump(pipeline, sort_keys=False, allow_unicode=True))
 
 
@@ -182,12 +218,39 @@ def _read_pipeline(folder: Path) -> Mapping[str, Any]:
         raise RagwrightError(f"{file}: missing; export the study again.") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise RagwrightError(f"{file}: not YAML ({str(error).splitlines()[0]}); export the study again.") from None
-    if not isinstance(content, dict) or set(content) != _PIPELINE_KEYS:
-        raise RagwrightError(f"{file}: needs exactly the keys {', '.join(sorted(_PIPELINE_KEYS))}.")
-    for name in ("pipeline", "lm", "corpus"):
-        if not isinstance(content[name], dict):
-            raise RagwrightError(f"{file}: {name}: must be a mapping, got {content[name]!r}.")
+    if not isinstance(content, dict) or set(content) != set(_KINDS):
+        raise RagwrightError(f"{file}: needs exactly the keys {', '.join(sorted(_KINDS))}.")
+    for name, kind in _KINDS.items():
+        if not isinstance(content[name], kind):
+            wanted = getattr(kind, "__name__", kind)
+            raise RagwrightError(f"{file}: {name}: must be {wanted}, got {content[name]!r}.")
     return content
+
+
+def _parse_pipeline(folder: Path) -> _Pipeline:
+    from programs.lm import parse_lm
+    from programs.prompt_format import FORMATS
+
+    content, file = _read_pipeline(folder), folder / PIPELINE
+    try:
+        config, spec = PipelineConfig.from_params(content["pipeline"]), parse_lm(content["lm"])
+        if config.prompt_format not in FORMATS:
+            raise RagwrightError(f"prompt_format {config.prompt_format!r}; known: {', '.join(FORMATS)}.")
+        if not isinstance(place := content["corpus"].get("path"), str):
+            raise RagwrightError(f"corpus.path: must be a path, got {place!r}.")
+    except RagwrightError as error:
+        raise RagwrightError(f"{file}: {error}") from None
+    return _Pipeline(
+        config=config,
+        spec=spec,
+        program=content["program"],
+        abstain=content["abstain"],
+        metric=content["metric"],
+        # So that an export and its documents can travel together.
+        dataset=(folder / content["dataset"]).resolve(),
+        corpus=(folder / place).resolve(),
+        corpus_fingerprint=str(content["corpus"].get("fingerprint")),
+    )
 
 
 def _open_corpus(folder: Path, path: Path) -> Corpus:
@@ -198,16 +261,21 @@ def _open_corpus(folder: Path, path: Path) -> Corpus:
     return load_corpus(path)
 
 
-def _changes(manifest: Mapping[str, Any], pipeline: Mapping[str, Any], corpus: Corpus, index: str) -> tuple[str, ...]:
+def _changes(manifest: Mapping[str, Any], pipeline: _Pipeline, corpus: Corpus, index: str) -> tuple[str, ...]:
     """What is not as it was when the export was made, one sentence each."""
-    was = pipeline["corpus"].get("fingerprint")
+    changes = []
+    was = pipeline.corpus_fingerprint
+    settings = pipeline.config.fingerprint()
     if corpus.fingerprint != was:
         now = f"{len(corpus.documents)} documents, fingerprint {corpus.fingerprint}"
-        return (f"the corpus has changed since this export was made (now {now}; it was {was}).",)
-    if index == manifest.get("index"):
-        return ()
-    made = manifest.get("versions", {}).get("ragwright")
-    return (
-        f"the corpus is the same, but its index is another (key {index}, it was {manifest.get('index')}): the export "
-        f"was made by ragwright {made}, and this is {version('ragwright')} with its own splitters and embedders.",
-    )
+        changes.append(f"the corpus has changed since this export was made (now {now}; it was {was}).")
+    if settings != manifest.get("configuration"):
+        changes.append(f"{PIPELINE} has other pipeline settings than those that were measured.")
+    if not changes and index != manifest.get("index"):
+        made = manifest.get("versions", {}).get("ragwright")
+        changes.append(
+            f"the corpus is the same, but its index is another (key {index}, it was {manifest.get('index')}): the "
+            f"export was made by ragwright {made}, and this is {version('ragwright')} with its own splitters and "
+            "embedders."
+        )
+    return tuple(changes)

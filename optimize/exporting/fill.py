@@ -1,4 +1,6 @@
-"""This export's prompts for any client of an OpenAI-style server. Needs nothing but Python and the files beside it.
+"""This export's prompts for any client of an OpenAI-style server.
+
+Needs nothing but Python 3.10 or newer and the files beside it.
 
     from fill import ask, read, request
 
@@ -15,15 +17,20 @@ A program with several predictors names one: request("generate", context=[...], 
 
 Run as a program, it asks a server what the manifest's worked examples ask, and says whether the answers are the same:
 
-    python fill.py http://127.0.0.1:8080/v1 model      # with the key in OPENAI_API_KEY, where one is needed
+    python fill.py ADDRESS MODEL
+
+The address is the server's up to /v1, such as http://127.0.0.1:8080/v1, the model its name there. The server's key,
+where it wants one, stands in the environment variable OPENAI_API_KEY.
 """
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
 import sys
+import urllib.error
 import urllib.request
 import xml.etree.ElementTree
 from pathlib import Path
@@ -32,7 +39,7 @@ from typing import Any
 HERE = Path(__file__).parent
 
 
-def request(predictor: str | None = None, /, *, folder: Path = HERE, **inputs: Any) -> dict[str, Any]:
+def request(predictor: str | None = None, /, *, folder: str | Path = HERE, **inputs: Any) -> dict[str, Any]:
     """The body of a request, all but the model's name: what the study sent for these inputs, character for character.
 
     Args:
@@ -51,17 +58,17 @@ def request(predictor: str | None = None, /, *, folder: Path = HERE, **inputs: A
     if set(inputs) != set(entry["inputs"]):
         raise ValueError(f"{entry['predictor']} needs exactly {entry['inputs']}, got {sorted(inputs)}")
     texts = {name: shown(value, entry["format"]) for name, value in inputs.items()}
+    written = Path(folder, entry["file"]).read_bytes().decode("utf-8")
     if entry["stop"] is not None:
-        prompt = (folder / entry["file"]).read_bytes().decode("utf-8")
-        return {"prompt": fill([prompt], texts)[0], **entry["settings"]}
-    content = json.loads((folder / entry["file"]).read_text(encoding="utf-8"))
+        return {"prompt": fill([written], texts)[0], **entry["settings"]}
+    content = json.loads(written)
     messages = next(one["messages"] for one in content if one["predictor"] == entry["predictor"])
     filled = fill([message["content"] for message in messages], texts)
     messages = [{**message, "content": text} for message, text in zip(messages, filled, strict=True)]
     return {"messages": messages, **entry["settings"]}
 
 
-def read(text: str | None, predictor: str | None = None, /, *, folder: Path = HERE) -> dict[str, str]:
+def read(text: str | None, predictor: str | None = None, /, *, folder: str | Path = HERE) -> dict[str, str]:
     """The outputs in what the model wrote.
 
     Args:
@@ -77,7 +84,7 @@ def read(text: str | None, predictor: str | None = None, /, *, folder: Path = HE
     found = _READERS[entry["format"]](text or "", entry["outputs"])
     missing = [name for name in entry["outputs"] if name not in found]
     if missing:
-        raise ValueError(f"{entry['predictor']}: the reply has no {missing[0]!r}")
+        raise ValueError(f"{entry['predictor']}: the reply has no {missing[0]!r}; it begins with {(text or '')[:80]!r}")
     return {name: found[name] for name in entry["outputs"]}
 
 
@@ -88,7 +95,7 @@ def ask(
     /,
     *,
     key: str | None = None,
-    folder: Path = HERE,
+    folder: str | Path = HERE,
     timeout_s: float = 120.0,
     **inputs: Any,
 ) -> dict[str, str]:
@@ -102,20 +109,61 @@ def ask(
         folder: The export folder.
         timeout_s: Seconds to wait.
         **inputs: Every input of the predictor.
+
+    Raises:
+        ValueError: The inputs are others, or the reply cannot be read.
+        OSError: The server refuses the request, does not answer, or does not speak OpenAI's protocol.
     """
     body = request(predictor, folder=folder, **inputs)
     body.update(body.pop("extra_body", {}))
     place = "completions" if "prompt" in body else "chat/completions"
-    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
-    data = json.dumps({"model": model, **body}).encode()
-    sent = urllib.request.Request(f"{address.rstrip('/')}/{place}", data, headers)
-    with urllib.request.urlopen(sent, timeout=timeout_s) as reply:
-        choice = json.loads(reply.read())["choices"][0]
-    text = choice["text"] if "prompt" in body else choice["message"]["content"]
+    reply = _post(f"{address.rstrip('/')}/{place}", {"model": model, **body}, key, timeout_s)
+    try:
+        choice = reply["choices"][0]
+        text = choice["text"] if "prompt" in body else choice["message"]["content"]
+    except (KeyError, IndexError, TypeError):
+        raise OSError(f"the server's reply to /{place} is not one of OpenAI's protocol") from None
     return read(text, predictor, folder=folder)
 
 
-def check(address: str, model: str, *, key: str | None = None, folder: Path = HERE) -> list[tuple[str, str, str]]:
+def _post(url: str, body: dict[str, Any], key: str | None, timeout_s: float) -> Any:
+    """The JSON that comes back. Errors name the path only: an address may hold a password."""
+    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+    try:
+        sent = urllib.request.Request(url, json.dumps(body).encode(), headers)
+        with urllib.request.build_opener(_Stay).open(sent, timeout=timeout_s) as reply:
+            return json.loads(reply.read())
+    except urllib.error.HTTPError as error:
+        said = " ".join(error.read(2000).decode("utf-8", "replace").split())
+        said = said.replace(key, "***") if key else said
+        mend = f" ({_MENDS[error.code]})" if error.code in _MENDS else ""
+        what = f"the server refused the request with {error.code}{mend}: {said[:300]}"
+    except (OSError, http.client.HTTPException) as error:
+        what = f"the server does not answer ({getattr(error, 'reason', None) or type(error).__name__})"
+    except ValueError as error:
+        unread = isinstance(error, (json.JSONDecodeError, UnicodeDecodeError))
+        what = "the server's reply is not JSON" if unread else "the address is not a URL"
+    raise OSError(what)
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Takes nobody's word for another address: the key would go there, too."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        """None: the redirection is an error."""
+
+
+_MENDS = {
+    **dict.fromkeys((301, 302, 303, 307, 308), "it leads to another address: name that one"),
+    401: "is the key right?",
+    403: "may the key do this?",
+    404: "does the address go up to /v1, and has the server this model?",
+    405: "does the address go up to /v1?",
+}
+"""Status -> what to look at."""
+
+
+def check(address: str, model: str, *, key: str | None = None, folder: str | Path = HERE) -> list[tuple[str, str, str]]:
     """Send every call of the worked examples again.
 
     Args:
@@ -125,12 +173,19 @@ def check(address: str, model: str, *, key: str | None = None, folder: Path = HE
         folder: The export folder.
 
     Returns:
-        What differs: the question, and the outputs as recorded and as they came back, as JSON.
+        What differs: the question, and the outputs as recorded and as they came back, as JSON, or why they cannot be
+        read.
+
+    Raises:
+        OSError: The server does not answer.
     """
     differing = []
-    for example in json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["examples"]:
+    for example in _manifest(folder)["examples"]:
         for call in example["calls"]:
-            found = ask(address, model, call["predictor"], key=key, folder=folder, **call["inputs"])
+            try:
+                found: Any = ask(address, model, call["predictor"], key=key, folder=folder, **call["inputs"])
+            except ValueError as error:
+                found = str(error)
             if found != call["outputs"]:
                 told = [json.dumps(outputs, ensure_ascii=False) for outputs in (call["outputs"], found)]
                 differing.append((example["question"], *told))
@@ -146,7 +201,9 @@ def fill(contents: list[str], texts: dict[str, str]) -> list[str]:
     places = []
     for name, text in texts.items():
         mark = "{{" + name + "}}"
-        number = max(n for n, content in enumerate(contents) if mark in content)
+        number = max((n for n, content in enumerate(contents) if mark in content), default=None)
+        if number is None:
+            raise ValueError(f"the prompt has no {mark}; take the file as it was exported")
         start = contents[number].rindex(mark)
         end = start + len(mark)
         places.append((number, start - (not text and contents[number][start - 1 : start] == " "), end, text))
@@ -170,17 +227,22 @@ def _compact(value: Any) -> str:
     return " ".join((value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).split())
 
 
-def entry_of(predictor: str | None, folder: Path = HERE) -> dict[str, Any]:
+def entry_of(predictor: str | None, folder: str | Path = HERE) -> dict[str, Any]:
     """What the manifest says of a predictor's prompt: file, format, inputs, outputs and settings.
 
     Raises:
         ValueError: There is no such predictor, or several and none is named.
     """
-    prompts = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["prompts"]
+    prompts = _manifest(folder)["prompts"]
     found = [entry for entry in prompts if predictor in (None, entry["predictor"])]
     if len(found) != 1:
         raise ValueError(f"name one of {[entry['predictor'] for entry in prompts]}, got {predictor!r}")
     return dict(found[0])
+
+
+def _manifest(folder: str | Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads(Path(folder, "manifest.json").read_text(encoding="utf-8"))
+    return manifest
 
 
 def _read_compact(text: str, names: list[str]) -> dict[str, str]:
@@ -235,14 +297,23 @@ _READERS = {"compact": _read_compact, "chat": _read_chat, "json": _read_json, "x
 
 
 def main() -> int:
-    """The command: 0 where all answers are the recorded ones."""
-    address, model = sys.argv[1:]
-    examples = json.loads((HERE / "manifest.json").read_text(encoding="utf-8"))["examples"]
-    differing = check(address, model, key=os.environ.get("OPENAI_API_KEY"))
+    """The command: 0 where all answers are the recorded ones, 1 where not, 2 where it was called in another way."""
+    if len(sys.argv) != 3:
+        print("usage: python fill.py ADDRESS MODEL, such as: python fill.py http://127.0.0.1:8080/v1 my-model")
+        return 2
+    examples = _manifest(HERE)["examples"]
+    if not examples:
+        print(f"manifest.json has no worked examples to ask: {_manifest(HERE).get('examples_missing')}")
+        return 1
+    try:
+        differing = check(sys.argv[1], sys.argv[2], key=os.environ.get("OPENAI_API_KEY"))
+    except OSError as error:
+        print(f"error: {error}")
+        return 1
     for question, recorded, found in differing:
         print(f"{question}\n  recorded  {recorded}\n  now       {found}")
     print(f"{len(examples) - len({question for question, *_ in differing})} of {len(examples)} as recorded")
-    return int(bool(differing) or not examples)
+    return int(bool(differing))
 
 
 if __name__ == "__main__":

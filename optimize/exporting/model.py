@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ from optimize.exporting.wheel import build_wheel, pinned_requirements
 from programs.brought_vectors import ABOUT, VECTORS
 from programs.catalogue import load_object
 from programs.corpus import load_corpus
+from programs.errors import RagwrightError
 
 if TYPE_CHECKING:
     from mlflow.models import Model, ModelSignature
@@ -31,6 +31,9 @@ CARRIED = 50_000_000
 _SWITCHED_OFF = ("MLFLOW_UV_AUTO_DETECT", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR")
 """Environment variables of MLflow's."""
 
+CORPUS = "corpus"
+"""The folder that the corpus has in a model, beside the export's."""
+
 CODE = Path(__file__).with_name("model_code.py")
 
 
@@ -39,7 +42,8 @@ def save_model(export: Path, folder: Path, model: Model) -> None:
 
     Its folder holds the export, the corpus in one file, this project as a wheel in `code/`, and `requirements.txt`,
     which names that wheel and everything else at the version that is installed here. The index is not in it: it is
-    built from the corpus, and has to come out with the key that the export's manifest records.
+    built from the corpus, and has to come out with the key that the export's manifest records. The export in it names
+    no place of this machine, but where its corpus is too large to come along.
 
     Args:
         export: An export folder.
@@ -47,7 +51,7 @@ def save_model(export: Path, folder: Path, model: Model) -> None:
         model: Knows its id and its run.
 
     Raises:
-        RagwrightError: The corpus cannot be read.
+        RagwrightError: The corpus cannot be read, or is not the export's any more.
         MlflowException: MLflow refuses something.
     """
     import mlflow.pyfunc
@@ -58,14 +62,18 @@ def save_model(export: Path, folder: Path, model: Model) -> None:
         shutil.copyfile(CODE, aside / "model.py")
         shutil.copytree(export, aside / "export")
         artifacts = {"export": str(aside / "export")}
-        if _carry_corpus(Path(pipeline["corpus"]["path"]), aside / "corpus"):
-            artifacts["corpus"] = str(aside / "corpus")
+        if _carry_corpus(export / pipeline["corpus"]["path"], pipeline["corpus"]["fingerprint"], aside / CORPUS):
+            artifacts[CORPUS] = str(aside / CORPUS)
+            pipeline["corpus"]["path"] = f"../{CORPUS}/{CORPUS}.jsonl"
+        pipeline["dataset"] = Path(pipeline["dataset"]).name
+        text = yaml.safe_dump(pipeline, sort_keys=False, allow_unicode=True)
+        (aside / "export" / PIPELINE).write_text(text, encoding="utf-8")
         wheel = build_wheel(aside)
         mlflow.pyfunc.save_model(
             folder,
             python_model=str(aside / "model.py"),
             artifacts=artifacts,
-            code_paths=[str(wheel), *_own_code(pipeline["program"])],
+            code_paths=[str(wheel), *_own_code(pipeline["program"], aside)],
             pip_requirements=[*pinned_requirements(_extras(pipeline)), f"code/{wheel.name}"],
             signature=_signature(),
             input_example=_example(export),
@@ -73,33 +81,40 @@ def save_model(export: Path, folder: Path, model: Model) -> None:
         )
 
 
-def _carry_corpus(path: Path, folder: Path) -> bool:
+def _carry_corpus(path: Path, fingerprint: str, folder: Path) -> bool:
     """Put the corpus into a folder as one file, and nothing else that lies beside it; False where it is too large."""
-    folder.mkdir()
+    corpus = load_corpus(path)
+    if corpus.fingerprint != fingerprint:
+        raise RagwrightError(f"{path}: the corpus has changed since the export was made; restore it, or run the study.")
     if sum(file.stat().st_size for file in (path, path.parent / VECTORS, *path.rglob("*")) if file.is_file()) > CARRIED:
         return False
-    corpus = load_corpus(path)
-    with (folder / "corpus.jsonl").open("w", encoding="utf-8") as lines:
+    folder.mkdir()
+    with (folder / f"{CORPUS}.jsonl").open("w", encoding="utf-8") as lines:
         for one in corpus.documents:
             line = {"id": one.id, "text": one.text, "title": one.title, "metadata": dict(one.metadata)}
             lines.write(json.dumps(line) + "\n")
     if corpus.brought is not None:
         for name in (VECTORS, ABOUT):
             shutil.copyfile(path.parent / name, folder / name)
-    carried = load_corpus(folder / "corpus.jsonl")
+    carried = load_corpus(folder / f"{CORPUS}.jsonl")
     assert carried.fingerprint == corpus.fingerprint, "a line holds all of a document"
     return True
 
 
-def _own_code(program: str) -> list[str]:
-    """The module or the package of a person's own program, which the model needs, too."""
+def _own_code(program: str, aside: Path) -> list[str]:
+    """The module or the package of a person's own program, which the model needs, too, copied without hidden files."""
     if ":" not in program:
         return []
-    module = inspect.getmodule(load_object(program, f"program: {program!r} is not there"))
-    assert module is not None, "imported just now"
-    spec = importlib.util.find_spec(module.__name__.partition(".")[0])
-    assert spec is not None and spec.origin is not None, "imported just now"
-    return [*(spec.submodule_search_locations or [spec.origin])][:1]
+    name = program.partition(":")[0].partition(".")[0]
+    load_object(program, f"program: {program!r} is not there")
+    spec = importlib.util.find_spec(name)
+    assert spec is not None, "imported just now"
+    folders = list(spec.submodule_search_locations or ())
+    if not folders:
+        assert spec.origin is not None, "a module is a file or a folder"
+        return [spec.origin]
+    copied = shutil.copytree(folders[0], aside / "own" / name, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    return [str(copied)]
 
 
 def _extras(pipeline: Mapping[str, Any]) -> frozenset[str]:

@@ -11,6 +11,7 @@ import pandas as pd  # type: ignore[import-untyped]
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from programs.environment import set_environment_defaults
+from programs.errors import EndpointError
 
 
 class Answers(PythonModel):
@@ -30,16 +31,24 @@ class Answers(PythonModel):
         from optimize.exporting.exported import load_export
 
         runs = Path(os.environ.get("RAGWRIGHT_RUNS") or Path.home() / ".cache" / "ragwright")
-        corpus = context.artifacts.get("corpus")
-        found = Path(corpus, "corpus.jsonl") if corpus else None
-        self._program = load_export(Path(context.artifacts["export"]), runs, corpus=found)
+        self._program = load_export(Path(context.artifacts["export"]), runs)
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> list[dict[str, Any]]:
-        """Answer every row, several at a time, in order."""
-        with ThreadPoolExecutor(self._program.spec.threads) as pool:
-            answered = list(pool.map(self._program.ask, model_input["question"]))
+        """Answer every row, several at a time, in order.
+
+        Raises:
+            RagwrightError: The LM does not answer; the next request asks it anew.
+        """
+        program = self._program
+        with ThreadPoolExecutor(program.spec.threads) as pool:
+            try:
+                answered = list(pool.map(program.ask, model_input["question"]))
+            except EndpointError:
+                # Once found dead, it would be refused for as long as this server runs.
+                self._program = program.reopened()
+                raise
         return [
             {"answer": answer, "sources": [{**asdict(passage.span), "text": passage.text} for passage in passages]}
             for answer, passages in answered

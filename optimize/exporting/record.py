@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from dspy.utils.callback import BaseCallback
 from optimize.data.dataset import Dataset
 from optimize.data.example import Example
 from programs.completion import chat_messages, is_bare, prompt_text, sampling_params
-from programs.config import PipelineConfig
+from programs.config import PipelineConfig, fingerprint
 from programs.errors import BudgetExhaustedError, RagwrightError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Prompt:
         messages: As `role` and `content`.
         text: The same as a bare completion; None for a chat.
         prompt_format: How inputs become text, and a reply becomes outputs.
+        file: The export's file that holds it; all messages stand in one.
         settings: The rest of the request's body, but for the model's name; under `extra_body` what only llama.cpp's
             server knows.
     """
@@ -47,7 +49,8 @@ class Prompt:
     messages: list[dict[str, str]]
     text: str | None
     prompt_format: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    file: str
+    settings: Mapping[str, Any]
 
     @property
     def stop(self) -> str | None:
@@ -60,8 +63,8 @@ def render_prompts(program: dspy.Module, config: PipelineConfig, spec: LMSpec) -
     from programs.prompt_format import FORMATS
 
     adapter = FORMATS[config.prompt_format]()
-    prompts = []
-    for name, predictor in program.named_predictors():
+    predictors, prompts = list(program.named_predictors()), []
+    for name, predictor in predictors:
         signature = predictor.signature
         placeholders = {one: f"{{{{{one}}}}}" for one in signature.input_fields}
         with _watched(spec, adapter, None) as (lm, engine):
@@ -69,18 +72,28 @@ def render_prompts(program: dspy.Module, config: PipelineConfig, spec: LMSpec) -
                 adapter(lm, dict(predictor.config), signature, predictor.demos, placeholders)
             except _SeenError:
                 request = engine.requests[-1]
+        bare = is_bare(request)
         prompts.append(
             Prompt(
-                name,
-                tuple(signature.input_fields),
-                tuple(signature.output_fields),
-                chat_messages(request),
-                prompt_text(request) if is_bare(request) else None,
-                config.prompt_format,
-                _settings(request, spec),
+                predictor=name,
+                inputs=tuple(signature.input_fields),
+                outputs=tuple(signature.output_fields),
+                messages=chat_messages(request),
+                text=prompt_text(request) if bare else None,
+                prompt_format=config.prompt_format,
+                file=_text_file(name, alone=len(predictors) == 1) if bare else "messages.json",
+                settings=_settings(request, spec),
             )
         )
     return prompts
+
+
+def _text_file(predictor: str, alone: bool) -> str:
+    """A predictor in a list or a mapping has brackets, quotes and more in its name, of which its file has a digest."""
+    if alone:
+        return "prompt.txt"
+    plain = re.sub(r"[^\w.-]+", "-", predictor).strip("-")
+    return f"prompt-{plain}.txt" if plain == predictor else f"prompt-{plain}-{fingerprint(predictor)[:4]}.txt"
 
 
 def worked_examples(

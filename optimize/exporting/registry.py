@@ -7,6 +7,7 @@ import json
 import re
 import tempfile
 import threading
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,10 +214,11 @@ def _scores(manifest: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for phase in ("confirm", "test"):
         for side, names in (("baseline", ("score",)), ("winner", ("score", "low", "high", "n"))):
             found = manifest["scores"][phase][side] or {}
-            yield from ((f"{phase}.{side}.{name}", found[name]) for name in names if name in found)
+            yield from ((f"{phase}.{side}.{name}", found[name]) for name in names if found.get(name) is not None)
+    difference = manifest["difference"] or {}
     for name in ("mean", "low", "high"):
-        if manifest["difference"] is not None:
-            yield f"test.difference.{name}", manifest["difference"][name]
+        if difference.get(name) is not None:
+            yield f"test.difference.{name}", difference[name]
 
 
 def _find(versions: Iterable[Any], content: str) -> tuple[int | None, Mapping[str, str]]:
@@ -227,7 +229,11 @@ def _find(versions: Iterable[Any], content: str) -> tuple[int | None, Mapping[st
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")
+    """What MLflow takes of a name. A letter that it does not take leaves a digest, so that names stay different."""
+    letters = unicodedata.normalize("NFKD", name)
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", "".join(one for one in letters if not unicodedata.combining(one)))
+    lost = any(one.isalnum() and not one.isascii() for one in letters)
+    return "-".join(part for part in (plain.strip("-"), _digest(name)[:6] if lost else "") if part)
 
 
 def _schema(settings: Mapping[str, Any]) -> dict[str, Any] | None:

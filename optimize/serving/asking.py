@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from optimize.serving.answering import check_question, one_line
 from optimize.serving.stages import LMStage, Ranked, SearchStage, Trace, trace
-from programs.errors import EndpointError
+from programs.errors import EndpointError, RagwrightError
 from programs.types import Passage
 
 if TYPE_CHECKING:
@@ -18,12 +19,20 @@ _SHOWN, _BEGINNING = 20, 60
 """Chunks of a list that are shown, and characters of each."""
 
 
+_UNSHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What a document or a model might steer a terminal with, or end the program."""
+
+
 def answer_lines(answer: str, passages: Sequence[Passage]) -> Iterator[str]:
     """An answer with its sources."""
-    yield answer or "(no answer)"
+    yield _shown(answer) or "(no answer)"
     for number, passage in enumerate(passages, start=1):
         span = passage.span
-        yield f"\n[{number}] {span.doc_id} {span.start}-{span.end}\n{passage.text.strip()}"
+        yield _shown(f"\n[{number}] {span.doc_id} {span.start}-{span.end}\n{passage.text.strip()}")
+
+
+def _shown(text: str) -> str:
+    return _UNSHOWN.sub("\ufffd", text)
 
 
 def chat(exported: ExportedProgram, traced: bool, say: Callable[[str], None] = print) -> None:
@@ -46,12 +55,14 @@ def chat(exported: ExportedProgram, traced: bool, say: Callable[[str], None] = p
         for line in _told(exported, question, traced):
             say(line)
         say("")
+        if (refusal := exported.lm.engine.refusal) is not None:
+            raise EndpointError(refusal)
 
 
 def _questions() -> Iterator[str]:
     """Lines of the input, without the empty ones; with a prompt where a person types them."""
     if not sys.stdin.isatty():
-        yield from (line.strip() for line in sys.stdin if line.strip())
+        yield from _piped()
         return
     # Arrow keys and earlier questions at the prompt.
     import contextlib
@@ -68,6 +79,17 @@ def _questions() -> Iterator[str]:
             yield line
 
 
+def _piped() -> Iterator[str]:
+    # Bytes that are no UTF-8 come through as halves of surrogate pairs, or not at all: that depends on the locale.
+    try:
+        for line in sys.stdin:
+            if line.strip():
+                line.encode()
+                yield line.strip()
+    except UnicodeError:
+        raise RagwrightError("standard input: not UTF-8; save the questions as UTF-8.") from None
+
+
 def _told(exported: ExportedProgram, question: str, traced: bool) -> Iterable[str]:
     if traced:
         return trace_lines(trace(exported, question))
@@ -81,6 +103,10 @@ def _told(exported: ExportedProgram, question: str, traced: bool) -> Iterable[st
 
 def trace_lines(traced: Trace) -> Iterator[str]:
     """Every stage of a question for a person to read."""
+    yield from map(_shown, _traced_lines(traced))
+
+
+def _traced_lines(traced: Trace) -> Iterator[str]:
     for stage in traced.stages:
         yield from _search_lines(stage) if isinstance(stage, SearchStage) else _lm_lines(stage)
         yield ""

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optimize.data.dataset import SPLITS, Dataset, load_dataset, require_answers
+from optimize.data.dataset import SPLITS, Dataset, require_answers
 from optimize.data.example import Example
 from optimize.data.splits import balanced_order, group_examples
 from optimize.evaluation.evaluate import Row, evaluate
 from optimize.evaluation.outcome import Summary, summarize
 from optimize.metrics.table import load_metric
+from optimize.reporting.headline import finite
 from optimize.runs.progress import Progress
+from optimize.serving.evaluating_questions import read_again
 from optimize.serving.standing import Comparison, compare
 from programs.config import PipelineConfig
 from programs.errors import RagwrightError
@@ -30,7 +32,7 @@ class Measured:
         summary: The numbers.
         split: Of which questions.
         changes: What is not as it was when the export was made, one sentence each.
-        notes: What the data set says of its questions, such as evidence found again elsewhere.
+        notes: What the data set says of its questions, such as evidence that is gone, or found again elsewhere.
         comparison: Against what the study measured; None for a baseline, and where the study measured nothing.
         exported: What was scored.
     """
@@ -43,10 +45,10 @@ class Measured:
     exported: ExportedProgram
 
     def as_json(self) -> dict[str, Any]:
-        """As plain data, the numbers on top."""
+        """As plain data, the numbers on top; what has no bound is None."""
         compared = self.comparison.as_json() if self.comparison else None
         more = {"split": self.split, "changes": list(self.changes), "notes": list(self.notes)}
-        return {**self.summary.as_metrics(), **more, "comparison": compared}
+        return finite({**self.summary.as_metrics(), **more, "comparison": compared})
 
 
 def evaluate_target(
@@ -55,7 +57,8 @@ def evaluate_target(
     """Score an export folder or a study's baseline on a split of its data set, with the documents as they are now.
 
     The test split of an export's study has given its verdict; scoring on it again tunes nothing, but choosing by such
-    scores does.
+    scores does. A question whose evidence is gone from an export's documents is still asked: its answer counts, and
+    retrieval is not measured on it.
 
     Args:
         target: The folder or the study file.
@@ -74,7 +77,7 @@ def evaluate_target(
         from optimize.exporting.exported import load_export
 
         exported = load_export(target, runs, corpus=corpus, accept_changes=True)
-        return _score(exported, load_dataset(exported.dataset), split, limit, progress)
+        return _score(exported, read_again(exported, split), split, limit, progress)
     exported, dataset = _baseline(target, runs)
     return _score(exported, dataset, split, limit, progress)
 
@@ -122,6 +125,7 @@ def _baseline(study_file: Path, runs: Path) -> tuple[ExportedProgram, Dataset]:
         spec=checked.spec,
         metric=study.metric,
         dataset=dataset.path,
+        program_name=study.program,
         program=program,
         lm=lm,
         adapter=FORMATS[config.prompt_format](),

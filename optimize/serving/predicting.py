@@ -61,6 +61,7 @@ def predict(exported: ExportedProgram, questions: Path, out: Path, threads: int,
 
     While it works, finished rows stand in `<out>.partial`, each written when it is there; at the end they become `out`,
     in the order of the questions. A question that fails has a row with its `error`, and the next start asks it again.
+    An answer is known by its question's text, so that lines may be added, removed and moved between two starts.
 
     Args:
         exported: Answers.
@@ -76,23 +77,26 @@ def predict(exported: ExportedProgram, questions: Path, out: Path, threads: int,
     asked = read_questions(questions)
     program = program_id(exported)
     with _locked(out):
+        kept = {**_kept(out, program, asked), **_kept(_partial(out), program, asked)}
+        left = [one for one in asked if one.question not in kept]
         work = _Work(exported, program, _partial(out), progress, len(asked))
-        kept = _kept(out, program, asked) | _kept(_partial(out), program, asked)
-        fresh = work.answer([one for one in asked if one.line not in kept], threads)
-        rows = [fresh.get(one.line) or kept[one.line] for one in asked]
+        fresh = work.answer(left, threads)
+        rows = [fresh.get(one.line) or {**kept[one.question], "line": one.line, "id": one.id} for one in asked]
         write_whole(out, "".join(_line(row) for row in rows))
         _partial(out).unlink(missing_ok=True)
     failed = sum(row["error"] is not None for row in rows)
-    return Predicted(out, len(rows), len(rows) - failed, failed, len(kept), *work.spent())
+    return Predicted(out, len(rows), len(rows) - failed, failed, len(rows) - len(left), *work.spent())
 
 
 def program_id(exported: ExportedProgram) -> str:
     """Twelve hex digits that change with everything that decides an answer."""
     from optimize.exporting.export import PROGRAM
+    from programs.catalogue import source_identity
 
     prompts = json.loads((exported.folder / PROGRAM).read_text(encoding="utf-8"))
     prompts.pop("metadata", None)
-    return fingerprint([exported.index, exported.config.as_params(), exported.spec.identity(), prompts])
+    source = source_identity(exported.program_name)
+    return fingerprint([exported.index, exported.config.as_params(), exported.spec.identity(), source, prompts])
 
 
 def _partial(out: Path) -> Path:
@@ -106,58 +110,68 @@ def _locked(out: Path) -> Iterator[None]:
 
     if not out.parent.is_dir():
         raise RagwrightError(f"{out}: there is no folder {out.parent}; make it first.")
+    if out.is_dir():
+        raise RagwrightError(f"{out}: is a folder; name a file for the answers.")
     lock = FileLock(out.with_name(f".{out.name}.lock"), timeout=0)
     try:
         lock.acquire()
     except Timeout:
         raise RagwrightError(f"{out}: another process is writing it; wait for it or stop it.") from None
+    except OSError as error:
+        raise RagwrightError(f"{out}: cannot be written: {error.strerror}; name another file.") from None
     try:
         yield
     finally:
         lock.release()
 
 
-def _kept(file: Path, program: str, asked: Sequence[Asked]) -> dict[int, Mapping[str, Any]]:
-    """Line -> the row of an earlier start, where it has an answer.
+def _kept(file: Path, program: str, asked: Sequence[Asked]) -> dict[str, Mapping[str, Any]]:
+    """Question -> the row of an earlier start, where it has an answer.
 
     Raises:
-        RagwrightError: The file holds something else, or answers of another program.
+        RagwrightError: The file holds something else, or answers of another program or to other questions.
     """
     if not file.is_file():
         return {}
-    questions = {one.line: one for one in asked}
-    kept: dict[int, Mapping[str, Any]] = {}
+    rows = list(_rows(file))
+    if others := [row["program"] for row in rows if row["program"] != program]:
+        raise RagwrightError(
+            f"{file}: holds answers of another program ({others[0]}, this one is {program}); name another file, or "
+            "delete it."
+        )
+    questions = {one.question for one in asked}
+    found = [row for row in rows if row["question"] in questions]
+    if rows and not found:
+        raise RagwrightError(f"{file}: holds answers to other questions only; name another file, or delete it.")
+    return {row["question"]: row for row in found if row["error"] is None}
+
+
+def _rows(file: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a file of answers; a killed process may have left the last one of a partial file without its end."""
     lines = file.read_bytes().split(b"\n")
     for number, line in enumerate(lines, start=1):
         row = _row(line)
-        if row is None:
-            # What a killed process was writing: the last line, without its end.
-            if not line.strip() or (number == len(lines) and file.name.endswith(".partial")):
-                continue
+        if row is not None:
+            yield row
+        elif line.strip() and not (number == len(lines) and file.name.endswith(".partial")):
             raise RagwrightError(
                 f"{file}:{number}: is no row of `ragwright predict`; name another file for the answers."
             )
-        if row["program"] != program:
-            raise RagwrightError(
-                f"{file}: holds answers of another program ({row['program']}, this one is {program}); name another "
-                "file, or delete it."
-            )
-        one = questions.get(row["line"])
-        if row["error"] is None and one is not None and one.question == row["question"]:
-            kept[one.line] = {**row, "id": one.id}
-    return kept
 
 
 def _row(line: bytes) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return row if isinstance(row, dict) and {"line", "program", "question", "error"} <= set(row) else None
+    known = isinstance(row, dict) and {"line", "program", "error"} <= set(row)
+    return row if known and isinstance(row.get("question"), str) else None
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False) + "\n"
+    text = json.dumps(row, ensure_ascii=False) + "\n"
+    # Half of a surrogate pair, which a model may write, is no UTF-8: JSON has an escape for it.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class _Work:

@@ -76,4 +76,8 @@ def _read_line(line: str, number: int) -> Asked | str:
     name = content.get("id", number)
     if isinstance(name, bool) or not isinstance(name, str | int):
         return f"id must be text or a number, got {name!r}"
+    try:
+        f"{name}{content['question']}".encode()
+    except UnicodeEncodeError as error:
+        return f"holds {error.object[error.start]!a}, half of a character; write the whole one"
     return Asked(number, str(name), content["question"])
