@@ -63,7 +63,7 @@ def test_winners_are_compared_question_by_question(shelf: Shelf) -> None:
     assert (between.verdict, between.shared) == ("better", 12)
     assert found.is_whole
     said = told([shelf.add("one", 4), shelf.add("other", 12)])
-    assert "**Better: on the same 12 test questions, the winner of other scores +0.667 against that of one" in said
+    assert "**Better: on the same 12 test questions, the winner of other scores +0.667 (95 % interval" in said
 
 
 def test_different_data_sets_are_not_compared(shelf: Shelf) -> None:
@@ -84,7 +84,10 @@ def test_different_data_sets_are_not_compared(shelf: Shelf) -> None:
     [
         (lambda o: replace(o, dataset_fingerprint="0" * 12), "different states of the data set"),
         (lambda o: replace(o, metric="chrf"), "different metrics (token_f1, chrf)"),
-        (lambda o: replace(o, test_winner=None, winner=None, verdict=None), "other has no winner that was tested"),
+        (
+            lambda o: replace(o, test_winner=None, winner=None, verdict=None),
+            "other has no winner that was tested and answered",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_said(shelf: Shelf, change: Callable[[Outcome], Outcome], why: str) -> None:
@@ -180,6 +183,29 @@ def test_the_terminal_and_machines_have_it_too(shelf: Shelf) -> None:
     assert content["differences"][0]["mean"] == pytest.approx(8 / 12)
     assert [one["study"] for one in content["studies"]] == ["one", "other"]
     assert content["studies"][0]["test"]["winner"]["score"] == pytest.approx(4 / 12)
+
+
+def test_of_several_studies_each_is_judged_with_regard_to_the_others(shelf: Shelf) -> None:
+    runs = [shelf.add("one", 4), shelf.add("other", 9), *(shelf.add(f"same-{n}", 4) for n in range(3))]
+    alone, among = compare(runs[:2]).between[0], compare(runs).between[0]
+    assert alone.verdict == "better" and alone.p_adjusted <= 0.05
+    assert among.difference == alone.difference
+    assert among.p_adjusted == pytest.approx(4 * alone.p_adjusted) and among.p_adjusted > 0.05
+    assert among.verdict == "underpowered"
+
+
+def test_a_winner_that_failed_too_often_is_not_compared(shelf: Shelf) -> None:
+    def failing(o: Outcome) -> Outcome:
+        assert o.test_winner is not None
+        failed = replace(o.test_winner, summary=replace(o.test_winner.summary, failures=6))
+        return replace(o, test_winner=failed, verdict=None)
+
+    runs = [shelf.add("one", 4), shelf.add("other", 12, change=failing)]
+    assert compare(runs).between == ()
+    said = told(runs)
+    assert "other has no winner that was tested and answered enough" in said
+    gained = next(line for line in said.splitlines() if line.startswith("| winner minus baseline"))
+    assert gained.endswith(" — |")
 
 
 def test_a_lost_answer_file_is_no_crash(shelf: Shelf) -> None:

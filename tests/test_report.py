@@ -4,18 +4,27 @@ import html as entities
 import io
 import math
 import re
+import shlex
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from optimize.compiling.candidate import Candidate, PredictorPrompt
 from optimize.evaluation.outcome import Guard, Outcome
+from optimize.reporting.blocks import Bullets, Page, Section, Table
 from optimize.reporting.charts import Mark, pareto_front, trade_off_chart
 from optimize.reporting.drawing import nice_ticks
+from optimize.reporting.funnel import LOST
 from optimize.reporting.headline import headline
-from optimize.reporting.report import render_terminal, write_report
+from optimize.reporting.markdown import markdown
+from optimize.reporting.record import Record
+from optimize.reporting.report import build_page, render_terminal, write_report
 from optimize.reporting.trade_offs import trade_offs
+from optimize.runs.run_dir import RunDir
+from tests.conftest import Ragwright
 from tests.outcomes import NASTY, Studied
 
 
@@ -74,7 +83,7 @@ def test_every_format_has_the_numbers(studied: Studied) -> None:
     html, markdown = reports(studied, studied.outcome)
     assert studied.outcome.test_winner is not None
     winner = studied.outcome.test_winner.summary
-    for text in (html, markdown.replace("\\", "")):
+    for text in (html.replace("\xa0", " "), markdown.replace("\\", "")):
         assert f"0.833 [{winner.low:.3f}, {winner.high:.3f}]" in text
         assert "opened 2 times" in text
         assert "labeled_fewshot-89abcdef" in text
@@ -139,6 +148,77 @@ def test_finalists_without_a_winner_and_a_void_test_are_told(studied: Studied) -
     for outcome in (nobody, void):
         reports(studied, outcome)
         printed(outcome)
+
+
+def test_a_void_comparison_says_why_and_nothing_of_a_difference(studied: Studied) -> None:
+    base = studied.outcome.test_baseline
+    assert base is not None and studied.outcome.difference is not None
+    silent = replace(base, summary=replace(base.summary, empty_answers=12))
+    void = replace(studied.outcome, verdict=None, test_baseline=silent)
+    assert "the baseline failed on 0 and answered 12 of 12 with nothing" in headline(void).detail
+    html, markdown = reports(studied, void)
+    assert f"{studied.outcome.difference.mean:+.3f}" in reports(studied, studied.outcome)[0]
+    assert f"{studied.outcome.difference.mean:+.3f}" not in html.split("Metrics that may not fall")[0]
+    assert "The comparison is void" in markdown
+    kept = studied.kept.finalists[0]
+    nothing = replace(kept, summary=replace(kept.summary, empty_answers=12))
+    unfair = replace(studied.kept, verdict=None, finalists=(nothing, *studied.kept.finalists[1:]))
+    assert headline(unfair).word == "void"
+
+
+def test_what_the_verdict_is_about_is_drawn(studied: Studied) -> None:
+    html, _ = reports(studied, studied.outcome)
+    assert 'aria-label="winner minus baseline, 95 % interval: difference 0.583"' in html
+    one_group = replace(studied.outcome.difference, low=-math.inf, high=math.inf)  # type: ignore[type-var]
+    assert (
+        "winner minus baseline, 95 % interval"
+        not in reports(studied, replace(studied.outcome, difference=one_group))[0]
+    )
+
+
+def test_a_trial_that_was_asked_little_is_named_by_its_estimate(studied: Studied) -> None:
+    _, markdown = reports(studied, studied.begun)
+    assert "- best trial so far: **0.450**, ± 0.040 token_f1, estimate" in markdown
+    assert "- baseline: **0.350**, ± 0.040 token_f1, estimate" in markdown
+
+
+def test_what_is_set_differently_stands_by_itself(studied: Studied) -> None:
+    _, markdown = reports(studied, studied.outcome)
+    section = markdown.split("## Baseline and winner")[1].split("\n## ")[0]
+    differently = section.split("| set differently | baseline | winner |")[1].split("\n\n")[0]
+    assert "| chunk_size | 256 | 64 |" in differently and "prompt_format" not in differently
+    assert "| prompt_format | compact |" in section.split("settings are the same in both")[1]
+
+
+def test_the_table_of_trials_has_every_setting_in_which_they_differ(studied: Studied) -> None:
+    first, *others = studied.outcome.trials
+    wider = replace(first, config=replace(first.config, expansion="neighbours"))
+    _, markdown = reports(studied, replace(studied.outcome, trials=(wider, *others)))
+    header = markdown.split("## All trials")[1].split("| trial |")[1].splitlines()[0]
+    assert "expansion" in header and "prompt_format" not in header
+
+
+@pytest.mark.parametrize("command", ["optimize", "sweep", "compile"])
+def test_the_command_that_made_the_study_goes_on_with_it(tmp_path: Path, command: str) -> None:
+    studied = Studied(tmp_path)
+    assert "if `optimize` made it" in reports(studied, studied.outcome)[1]
+    studied.run.write_json("command.json", command)
+    _, markdown = reports(studied, studied.outcome)
+    assert f"\nragwright {command} {studied.run.path}/study.yaml --runs" in markdown
+    assert "if `optimize` made it" not in markdown
+
+
+@pytest.mark.parametrize(
+    "said", ["_all_ of it", "~~no~~", "a & b", "x $y$ z", "*so*", "a `b`", "[link](x)", "| cell |", "<b>"]
+)
+def test_no_text_of_the_data_becomes_markup(said: str) -> None:
+    from markdown_it import MarkdownIt
+
+    page = Page("t", (), "better", said, sections=(Section("s", (Table(("a",), ((said,),)), Bullets((said,)))),))
+    html = MarkdownIt("gfm-like", {"linkify": False}).render(markdown(page))
+    shown = entities.escape(said, quote=False)
+    assert html.count(shown) == 3
+    assert "$" not in said or "\\$" in markdown(page)
 
 
 @pytest.mark.parametrize("verdict", ["better", "worse", "not shown better", "underpowered"])
@@ -208,16 +288,20 @@ def test_what_is_believed_of_a_trial_comes_before_its_score(studied: Studied) ->
     rows = [line for line in section.splitlines() if "trial-" in line]
     assert [re.findall(r"trial-\d+", row)[0] for row in rows] == ["trial-0000", "trial-0001", "trial-0002"]
     assert rows[0].startswith("| trial-0000 | 0.450 ± 0.040 | 0.500 ± ")
-    assert "1 of 3 trials were asked fewer than all 12 search questions" in section
-    assert "asked 6 of 12" not in section
+    assert " ± " in rows[2] and "| 6 | 20 |" in rows[2]
 
 
 def test_the_best_of_many_is_said_to_be_too_high(studied: Studied) -> None:
-    said = "The best search score as it stands is 0.917 (trial-0001). It is expected to be too high by about 0.070"
+    said = (
+        "The best search score as it stands is 0.917 (trial-0001, asked 12). Whoever takes the best of 3 by its score"
+    )
     for outcome in (studied.outcome, studied.begun):
         one = replace(outcome, trials=studied.outcome.trials)
-        assert f"{said}, because it is the best of 3; its estimate is 0.800 ± 0.040." in reports(studied, one)[1]
-    assert "too high by" not in reports(studied, replace(studied.outcome, optimism=None))[1]
+        assert (
+            f"{said} ends about 0.070 too high; the search goes by the estimate, here 0.800 ± 0.040."
+            in reports(studied, one)[1]
+        )
+    assert "too high; the" not in reports(studied, replace(studied.outcome, optimism=None))[1]
 
 
 def test_each_phase_has_what_was_known_in_it(studied: Studied) -> None:
@@ -276,6 +360,49 @@ def test_what_is_not_known_is_not_zero(studied: Studied) -> None:
     summary = replace(studied.outcome.trials[0].summary, score=math.nan, stderr=math.nan, failures=12)
     failed = replace(studied.outcome, trials=(replace(studied.outcome.trials[0], summary=summary),))
     assert "— ± —" in reports(studied, failed)[1]
+
+
+# -- docs/report.md --
+
+DOCS = (Path(__file__).parent.parent / "docs" / "report.md").read_text(encoding="utf-8")
+
+
+def test_the_page_about_reports_has_every_section(tmp_path: Path) -> None:
+    studied, prompt = Studied(tmp_path), Candidate({"generate": PredictorPrompt("Answer.")})
+    for name in ("bare-01234567", "labeled_fewshot-89abcdef"):
+        studied.run.write_json(f"candidates/{name}.json", prompt.as_json())
+    shown = [section.title for section in build_page(Record(studied.outcome, studied.run, studied.dataset)).sections]
+    told = re.findall(r"^## (.*)$", DOCS, re.MULTILINE)
+    # The handmade study has no evidence that could be lost.
+    assert [title for title in told if title not in ("Where answers are lost", "Several studies")] == shown
+    assert "Where answers are lost" in told
+    assert all(f"| {text} |" in DOCS for text in LOST.values())
+
+
+def test_the_page_about_reports_has_commands_that_run(
+    tmp_path: Path, ragwright: Ragwright, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    studied = Studied(tmp_path)
+    for name in ("mine", "other"):
+        run = RunDir(tmp_path / "runs" / f"{name}-0123456789ab")
+        run.write_text("study.yaml", (studied.run.path / "study.yaml").read_text(encoding="utf-8"))
+        for unit, evaluation in studied.evaluations.items():
+            run.evaluation(unit, len(evaluation.rows), lambda start, found=evaluation: found)
+        run.write_json("outcome.json", replace(studied.outcome, study=name).as_json())
+    commands = [line for block in re.findall(r"```sh\n(.*?)```", DOCS, re.DOTALL) for line in block.splitlines()]
+    assert [shlex.split(command)[:4] for command in commands] == [
+        ["uv", "run", "ragwright", name] for name in ("report", "report", "compare")
+    ]
+    for command in commands:
+        code, out, err = ragwright(*shlex.split(command)[3:], "--runs", tmp_path / "runs")
+        assert (code, err) == (0, "") and "0.833" in out
+
+
+def test_the_links_of_the_page_about_reports_lead_somewhere() -> None:
+    targets = re.findall(r"\]\(([^)]+)\)", DOCS)
+    assert "verdict.md" in targets
+    assert all((Path(__file__).parent.parent / "docs" / target).is_file() for target in targets)
 
 
 def test_the_front_holds_what_no_other_beats_for_less() -> None:

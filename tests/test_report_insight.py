@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import shutil
 import time
@@ -15,24 +16,31 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from optimize.cli.main import app
 from optimize.compiling.candidate import Candidate, Demo, PredictorPrompt
 from optimize.data.example import Example, Place
 from optimize.evaluation.evaluate import Evaluation, Row
 from optimize.evaluation.outcome import Entry, Outcome, summarize
 from optimize.reporting.blocks import Excerpt
 from optimize.reporting.cases import LONGEST, excerpt
-from optimize.reporting.content import build_page
 from optimize.reporting.html import html
-from optimize.reporting.insight_funnel import funnel, lost_by
+from optimize.reporting.insight_funnel import Followed, follow, funnel, lost_by
 from optimize.reporting.insight_worth import Worths, worths
+from optimize.reporting.markdown import markdown
 from optimize.reporting.prompt import changes
-from optimize.reporting.record import Record
-from optimize.reporting.report import write_report
+from optimize.reporting.record import Record, read_record
+from optimize.reporting.report import build_page, write_report
 from optimize.reporting.terminal import render_page
+from optimize.runs.progress import Silence
+from optimize.settings.study import StudyConfig, dump_study
+from optimize.studies.check import check_study
+from optimize.studies.study import Phases, Study
 from programs.config import PipelineConfig
 from programs.types import Document, Span
 from tests.many_trials import with_trials
+from tests.openai_server import OpenAIServer
 from tests.outcomes import BASELINE, NASTY, WINNER, Studied
+from tests.villages import read_villages, write_study
 
 
 @pytest.fixture
@@ -45,8 +53,8 @@ def record(studied: Studied, outcome: Outcome | None = None) -> Record:
 
 
 def section(studied: Studied, title: str, outcome: Outcome | None = None) -> str:
-    _, markdown = write_report(outcome or studied.outcome, studied.run, studied.dataset)
-    return markdown.read_text(encoding="utf-8").split(f"## {title}\n")[1].split("\n## ")[0]
+    _, written = write_report(outcome or studied.outcome, studied.run, studied.dataset)
+    return written.read_text(encoding="utf-8").split(f"## {title}\n")[1].split("\n## ")[0]
 
 
 # -- what settings are worth --
@@ -109,7 +117,7 @@ def test_of_very_many_trials_those_asked_most_are_looked_at(monkeypatch: pytest.
 
 
 def test_few_trials_say_nothing_of_single_settings(studied: Studied) -> None:
-    assert "3 trials are too few" in section(studied, "What each setting is worth")
+    assert "3 valid trials are too few" in section(studied, "What each setting is worth")
 
 
 # -- where answers are lost --
@@ -159,10 +167,11 @@ def test_the_stage_that_loses_the_gold_is_found(studied: Studied, tmp_path: Path
     runs, corpus, test = tmp_path / "runs", studied.dataset.corpus, studied.dataset.test
     whole = replace(BASELINE, retriever="sparse", top_k=1, retrieve_k=1).canonical()
     open_search(runs, corpus, whole)
-    lost, why = lost_by(runs, corpus, whole, "rag", test)
-    assert why == ""
+    followed = follow(runs, corpus, whole, "rag", test)
+    assert followed.why_not == ""
     # The question that is all markup shares no word with its document.
-    assert lost == {"test-4": "retriever"}
+    assert followed.lost == {"test-4": "retriever"}
+    assert followed.ranks.keys() == {"test-4"}
 
 
 def test_the_report_says_where_answers_are_lost(studied: Studied) -> None:
@@ -175,19 +184,34 @@ def test_the_report_says_where_answers_are_lost(studied: Studied) -> None:
     measured("test-base", [1.0] * 6 + [0.0] * 6)
     measured("test-new", [1.0] * 12)
     said = section(studied, "Where answers are lost")
-    assert (
-        "The baseline loses 9 of 12 questions with evidence, 6 of them because not all of the gold was handed over."
-        in said
-    )
+    assert "Of 12 questions with evidence the baseline loses 9; the largest loss: 6 not handed over." in said
     assert "| not handed over | 6 of 12 | 0 of 12 |" in said
     assert "| handed over, answered wrongly | 3 of 12 | 2 of 12 |" in said
-    assert "| answered rightly | 3 | 10 |" in said
+    assert "| answered from it | 3 | 10 |" in said
     assert "Of the winner it is not known which stage" in said
 
 
+def test_it_is_said_how_far_below_the_gold_was_found(studied: Studied, monkeypatch: pytest.MonkeyPatch) -> None:
+    for unit in ("test-base", "test-new"):
+        rows = studied.evaluations[unit].rows
+        lines = [json.dumps(replace(r, measures={**r.measures, "gold_in_context": 0.0}).as_json()) for r in rows]
+        (studied.run.evaluations / f"{unit}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    lost = {f"test-{n}": "retriever" for n in range(4)} | {"test-4": "splitter"}
+    ranks = {"test-0": 4, "test-1": 10, "test-2": 90, "test-3": None}
+    monkeypatch.setattr("optimize.reporting.funnel.follow", lambda *args: Followed(lost, ranks))  # type: ignore[arg-type]
+    told = "Of the 4 that the winner loses at retrieve_k, 2 stand within rank 10 and 3 within rank 100"
+    assert told in section(studied, "Where answers are lost")
+    # An older record has no ranks: it is completed where retrieval can be followed, and kept where it cannot.
+    kept = json.loads((studied.run.path / "lost.json").read_text(encoding="utf-8"))
+    older = {unit: {name: one[name] for name in ("asked", "lost", "why")} for unit, one in kept.items()}
+    studied.run.write_json("lost.json", older)
+    monkeypatch.setattr("optimize.reporting.funnel.follow", lambda *args: Followed({}, {}, "it is gone"))
+    assert "| cut by the splitter | 1 of 12 | 1 of 12 |" in section(studied, "Where answers are lost")
+
+
 def test_without_evidence_there_is_no_funnel(studied: Studied) -> None:
-    _, markdown = write_report(studied.outcome, studied.run, studied.dataset)
-    assert "## Where answers are lost" not in markdown.read_text(encoding="utf-8")
+    _, written = write_report(studied.outcome, studied.run, studied.dataset)
+    assert "## Where answers are lost" not in written.read_text(encoding="utf-8")
 
 
 # -- questions won and lost --
@@ -201,7 +225,7 @@ def test_the_gold_in_a_passage_is_marked(studied: Studied) -> None:
     said = section(studied, "Questions won and lost")
     assert "The tower test 3 was built in **1803**" in said
     assert "the winner does better on 7, worse on 0, and as well on 5" in said
-    assert "### Won too: 2 more" in said
+    assert "**Won too: 2 more:**" in said
 
 
 def test_a_long_passage_is_cut_around_its_gold() -> None:
@@ -243,8 +267,8 @@ def test_the_prompt_is_shown_as_what_changed(studied: Studied) -> None:
 def test_a_run_without_its_candidates_has_a_report(studied: Studied) -> None:
     shutil.rmtree(studied.run.candidates)
     studied.run.candidates.mkdir()
-    _, markdown = write_report(studied.outcome, studied.run, studied.dataset)
-    assert "## The prompt" not in markdown.read_text(encoding="utf-8")
+    _, written = write_report(studied.outcome, studied.run, studied.dataset)
+    assert "## The prompt" not in written.read_text(encoding="utf-8")
 
 
 def test_equal_texts_have_no_change() -> None:
@@ -268,7 +292,31 @@ def test_a_trial_is_set_against_the_baseline_on_its_own_questions(studied: Studi
     assert "trial-0002: -0.500 after 6 questions, ended early" in page
 
 
+def test_a_failed_question_counts_as_asked(studied: Studied) -> None:
+    rows = studied.evaluations["trial-0000"].rows
+    failed = [replace(rows[0], score=None, error="gone"), *rows[1:]]
+    lines = "\n".join(json.dumps(row.as_json()) for row in failed)
+    (studied.run.evaluations / "trial-0000.jsonl").write_text(lines, encoding="utf-8")
+    said = section(studied, "How the search went")
+    # 5 of the 11 that have a score are right, of which the baseline has 3.
+    assert "| trial-0000 | 1.000 | 0.714 | 0.455 | 12 | 0.455 | +0.182 |" in said
+
+
+def test_a_search_for_trade_offs_says_so(studied: Studied) -> None:
+    assert "trade-off" not in section(studied, "How the search went")
+    frugal = StudyConfig(name="towers", dataset=str(studied.dataset.path), minimize=["prompt_tokens"])
+    studied.run.write_text("study.yaml", dump_study(frugal))
+    assert "every other time for the trade-off of score and prompt tokens" in section(studied, "How the search went")
+
+
 # -- costs --
+
+
+def test_repeats_do_not_make_use_dearer(studied: Studied) -> None:
+    for unit in ("test-base", "test-new"):
+        lines = [json.dumps(replace(row, repeats=2).as_json()) for row in studied.evaluations[unit].rows]
+        (studied.run.evaluations / f"{unit}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    assert "| prompt tokens | 20,000 | 20,000 |" in section(studied, "What it costs")
 
 
 def test_the_cost_in_use_is_scaled(studied: Studied) -> None:
@@ -276,6 +324,75 @@ def test_the_cost_in_use_is_scaled(studied: Studied) -> None:
     assert "| prompt tokens | 40,000 | 40,000 |" in said
     assert "| waiting for the LM, one after another | 4 min 10 s | 4 min 10 s |" in said
     assert "| money | 1.00 USD | 1.00 USD |" in said
+
+
+# -- which command it was --
+
+
+@pytest.mark.parametrize("phases", [Phases(search=False), Phases(compile=False)], ids=["compile", "sweep"])
+def test_a_study_goes_on_by_the_command_that_began_it(villages: Path, tmp_path: Path, phases: Phases) -> None:
+    with OpenAIServer(answer=read_villages) as server:
+        checked = check_study(write_study(tmp_path / "study.yaml", villages, server.url, trials=2))
+        study = Study(checked.study, checked.dataset, checked.spec, tmp_path / "runs", Silence(), phases=phases)
+        outcome = study.execute()
+    said = build_page(Record(outcome, study.run, study.dataset))
+    assert ("command", f"ragwright {phases.command}") in said.about
+    assert f"ragwright {phases.command} {study.run.path}/study.yaml" in markdown(said)
+
+
+def test_every_command_that_runs_a_study_is_known_by_its_phases() -> None:
+    named = {phases.command for phases in (Phases(), Phases(compile=False), Phases(search=False))}
+    assert named == {"optimize", "sweep", "compile"} < {command.name for command in app.registered_commands}
+
+
+# -- what is no longer there --
+
+
+def test_a_data_set_that_changed_is_not_shown_as_what_was_asked(studied: Studied) -> None:
+    studied.run.write_json("outcome.json", studied.outcome.as_json())
+    (studied.dataset.path / "corpus" / "test-3.md").write_text("Something else. " * 9, encoding="utf-8")
+    changed = read_record(studied.run)
+    assert changed.dataset is None
+    page = html(build_page(changed))
+    assert "the data set is no longer at" in page
+    assert "Something else" not in page and "Questions won and lost" not in page
+    assert "Better" in page and "How the search went" in page
+
+
+def test_a_kept_baseline_names_what_it_is_compared_with(studied: Studied) -> None:
+    for unit in ("confirm-base", "confirm-new"):
+        lines = [
+            json.dumps(replace(row, measures={**row.measures, "gold_in_context": 1.0}).as_json())
+            for row in studied.evaluations[unit].rows
+        ]
+        (studied.run.evaluations / f"{unit}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    page = html(build_page(record(studied, studied.kept)))
+    funnel_svg = re.search(r'<svg[^>]*aria-label="Questions left.*?</svg>', page)
+    assert funnel_svg is not None
+    assert ">best other finalist</text>" in funnel_svg[0] and "winner</text>" not in funnel_svg[0]
+
+
+@pytest.mark.parametrize("shape", ["outcome", "confirmed", "kept", "begun", "untried", "no winner", "void", "unknown"])
+def test_every_shape_of_a_study_is_told(studied: Studied, shape: str) -> None:
+    keep_candidates(studied)
+    outcome = {
+        "untried": replace(studied.begun, trials=(), optimism=None),
+        "no winner": replace(studied.confirmed, winner=None, choice=""),
+        "void": replace(studied.outcome, verdict=None),
+        "unknown": replace(studied.outcome, trials=(failed(studied.outcome.trials[0]),)),
+    }.get(shape) or getattr(studied, shape)
+    page = build_page(record(studied, outcome))
+    assert html(page).count("<svg") >= (0 if shape == "untried" else 1)
+    assert "nan" not in re.sub(r"<style>.*?</style>", "", html(page)).lower().replace("nanmean", "")
+    console = Console(width=80, file=io.StringIO())
+    console.print(render_page(page))
+    assert page.word.capitalize() in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def failed(entry: Entry) -> Entry:
+    """A trial of which nothing was answered."""
+    nothing = replace(entry.summary, score=math.nan, stderr=math.nan, low=math.nan, high=math.nan, failures=12)
+    return replace(entry, summary=nothing, estimate=None, spread=None)
 
 
 # -- the forms --
@@ -329,11 +446,11 @@ def test_a_thousand_trials_are_a_page_that_can_be_opened(studied: Studied) -> No
 def test_what_a_report_found_out_is_kept(studied: Studied, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
 
-    def followed(*args: Any) -> tuple[dict[str, str], str]:
+    def followed(*args: Any) -> Followed:
         calls.append(args)
-        return {}, ""
+        return Followed({}, {})
 
-    monkeypatch.setattr("optimize.reporting.funnel.lost_by", followed)
+    monkeypatch.setattr("optimize.reporting.funnel.follow", followed)
     write_report(studied.outcome, studied.run, studied.dataset)
     write_report(studied.outcome, studied.run, studied.dataset)
     assert len(calls) == 2

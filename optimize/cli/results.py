@@ -20,24 +20,18 @@ def report(
     """Show a study's result again and write its report anew, as report.html and report.md."""
     from rich.console import Console
 
-    from optimize.data.dataset import load_dataset
-    from optimize.reporting.content import build_page
-    from optimize.reporting.record import Record
-    from optimize.reporting.report import render_terminal, write_page
+    from optimize.reporting.headline import finite, headline
+    from optimize.reporting.record import read_record
+    from optimize.reporting.report import build_page, render_terminal, write_page
     from optimize.reporting.terminal import render_page
-    from optimize.runs.finished import find_run, read_outcome
-    from optimize.settings.study import load_study
+    from optimize.runs.finished import find_run
 
-    folder = find_run(runs, run)
-    outcome = read_outcome(folder)
-    dataset = load_dataset(Path(load_study(folder.path / "study.yaml").dataset))
-    page = build_page(Record(outcome, folder, dataset))
-    html, markdown = write_page(page, folder)
+    record = read_record(find_run(runs, run))
+    outcome, page = record.outcome, build_page(record)
+    html, markdown = write_page(page, record.run)
     if json_:
-        from optimize.reporting.headline import headline
-
         files = {"html": str(html), "markdown": str(markdown)}
-        print_json({"result": headline(outcome).sentence, "report": files, "outcome": outcome.as_json()})
+        print_json({"result": headline(outcome).sentence, "report": files, "outcome": finite(outcome.as_json())})
         return
     console = Console()
     console.print(render_terminal(outcome) if brief else render_page(page))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 
@@ -48,22 +49,13 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A drawing.
+    """A drawing, or several side by side.
 
     Attributes:
-        svg: The drawing.
+        svgs: The drawings.
         caption: What is to be seen, and how far it can be trusted.
-        table: Its numbers, for whoever cannot see it; None where they stand in a table beside it.
+        table: Their numbers, for whoever cannot see them; None where they stand in a table beside them.
     """
-
-    svg: str
-    caption: str
-    table: Table | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Charts:
-    """Small drawings side by side, with one caption and one table for all; see `Chart`."""
 
     svgs: tuple[str, ...]
     caption: str
@@ -123,6 +115,9 @@ class Case:
 
 Change = Literal["same", "added", "removed", "skipped"]
 
+SIGNS: Mapping[Change, str] = {"same": " ", "added": "+", "removed": "-", "skipped": "@"}
+"""What stands before a line that was changed so."""
+
 
 @dataclass(frozen=True, slots=True)
 class Diff:
@@ -150,7 +145,7 @@ class Fold:
     blocks: tuple[Block, ...]
 
 
-Block = Paragraph | Bullets | Code | Table | Chart | Charts | Case | Diff | Fold
+Block = Paragraph | Bullets | Code | Table | Chart | Case | Diff | Fold
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,5 +184,5 @@ class Page:
     word: str
     detail: str
     warnings: tuple[str, ...] = ()
-    sections: tuple[Section, ...] = field(default=())
+    sections: tuple[Section, ...] = ()
     figures: tuple[Figure, ...] = ()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from optimize.data.example import Example, gold_text
 from optimize.evaluation.evaluate import Row
 from optimize.reporting.blocks import Block, Case, Excerpt, Fold, Paragraph, Section, Side
-from optimize.reporting.funnel import Funnels
+from optimize.reporting.funnel import LOST, Funnels
 from optimize.reporting.headline import number
 from optimize.reporting.insight_funnel import GOLD, Fate
 from optimize.reporting.record import Record
@@ -25,20 +25,11 @@ PASSAGES = 3
 LONGEST = 600
 """Most characters of a passage; around its gold where it has any."""
 
-_REMARKS: Mapping[Fate, str] = {
-    "splitter": "the splitter cut the gold",
-    "retriever": "the retriever did not find all of the gold",
-    "reranker": "the reranker put the gold too low",
-    "cutoff": "the cut-off dropped the gold",
-    "top_k": "the gold was retrieved, but below top_k",
-    "retrieval": "not all of the gold was handed over",
-}
-
 
 def cases(record: Record, found: Funnels) -> Section | None:
-    """Test questions on which the two differ most; None before the test."""
+    """Test questions on which the two differ most; None before the test, and where the questions are gone."""
     outcome = record.outcome
-    if outcome.test_baseline is None or outcome.test_winner is None:
+    if outcome.test_baseline is None or outcome.test_winner is None or record.dataset is None:
         return None
     old, new = record.rows(outcome.test_baseline), record.rows(outcome.test_winner)
     gaps = {i: _gap(old[i], new[i]) for i in old if i in new and i in record.examples and _both_scored(old[i], new[i])}
@@ -46,8 +37,9 @@ def cases(record: Record, found: Funnels) -> Section | None:
     lost = sorted((i for i in gaps if gaps[i] < 0), key=lambda i: (gaps[i], i))
     blocks: list[Block] = [
         Paragraph(
-            f"Of {len(gaps)} test questions the winner does better on {len(won)}, worse on {len(lost)}, and as well on "
-            f"{len(gaps) - len(won) - len(lost)}. Single questions are here to be understood, not to be counted."
+            f"Of {len(gaps)} test questions that both answered the winner does better on {len(won)}, worse on "
+            f"{len(lost)}, and as well on {len(gaps) - len(won) - len(lost)}. Single questions are here to be "
+            "understood, not to be counted."
         )
     ]
     fates = {name: one.fates for name, one in found.items()}
@@ -92,8 +84,8 @@ def _remark(row: Row, fate: Fate | None) -> str:
     if GOLD not in row.measures:
         return ""
     if row.measures[GOLD] == 1:
-        return "all of the gold was handed over"
-    return _REMARKS.get(fate or "retrieval", "")
+        return "gold: all handed over"
+    return f"gold: {LOST[fate or 'retrieval']}"
 
 
 def excerpt(span: Span, example: Example, document: Document) -> Excerpt:

@@ -8,7 +8,6 @@ from html import escape
 
 import numpy as np
 
-from optimize.evaluation.outcome import Entry
 from optimize.inference.pareto import front
 from optimize.reporting.drawing import (
     BOTTOM,
@@ -17,6 +16,7 @@ from optimize.reporting.drawing import (
     TOP,
     WIDTH,
     Axis,
+    Dot,
     beside,
     grid_x,
     grid_y,
@@ -29,25 +29,6 @@ _NAME_PIXELS = 7.9
 """Width of a letter of a name on a phone, where letters are larger."""
 
 _LONGEST_NAME = 22
-
-
-@dataclass(frozen=True, slots=True)
-class Dot:
-    """A score with its interval.
-
-    Attributes:
-        label: Whose it is.
-        value: The score.
-        low: Lower end of the interval.
-        high: Upper end.
-        kind: `baseline`, `winner` or `trial`: the CSS class.
-    """
-
-    label: str
-    value: float
-    low: float
-    high: float
-    kind: str
 
 
 def interval_chart(dots: Sequence[Dot], unit: str, digits: int = 3, zero: bool = False) -> str:
@@ -90,10 +71,11 @@ class Mark:
     Attributes:
         cost: Lower is better.
         value: Higher is better.
-        kind: `baseline`, `winner` or `trial`: the CSS class, and the label of the first two.
+        kind: `baseline`, `winner` or `trial`: the CSS class.
         title: What is said of it when it is pointed at.
         spread: Half the length of the value's error bar; 0 for none.
         faint: Whether less is known of it than of others.
+        name: Stands beside it; empty for none.
     """
 
     cost: float
@@ -102,6 +84,7 @@ class Mark:
     title: str
     spread: float = 0.0
     faint: bool = False
+    name: str = ""
 
 
 def pareto_front(marks: Sequence[Mark]) -> list[Mark]:
@@ -120,21 +103,10 @@ def trade_off_chart(marks: Sequence[Mark], cost: str, unit: str, label: str) -> 
     parts.append(_front_line(pareto_front(marks), x, y))
     for one in sorted(marks, key=lambda one: one.kind != "trial"):
         at = x(one.cost), y(one.value)
-        name = "" if one.kind == "trial" else beside(one.kind, *at)
+        name = beside(one.name, *at) if one.name else ""
         kind = f"{one.kind} faint" if one.faint else one.kind
         parts.append(f'<g class="{kind}">{_error_bar(one, x, y)}{mark(one.kind, *at, one.title)}{name}</g>')
     return svg(height, label, parts)
-
-
-def same(one: Entry, other: Entry) -> bool:
-    """Whether two entries are of one configuration and candidate."""
-    return (one.config, one.candidate) == (other.config, other.candidate)
-
-
-def describe(entry: Entry) -> str:
-    """A setting in a few words."""
-    c = entry.config
-    return f"{c.splitter} {c.chunk_size} x {c.top_k}, {c.retriever}, {c.reranker}, {c.prompt_format}, {entry.candidate}"
 
 
 def _error_bar(one: Mark, x: Axis, y: Axis) -> str:

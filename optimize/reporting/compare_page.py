@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from optimize.evaluation.outcome import Entry, Outcome
 from optimize.reporting.blocks import Block, Bullets, Chart, Code, Fold, Page, Paragraph, Section, Table
-from optimize.reporting.charts import Dot, interval_chart
-from optimize.reporting.compare import Between, Comparison, Studied, chosen
-from optimize.reporting.compare_settings import differing, setting_text, study_settings
-from optimize.reporting.cost import IN_USE, in_use
-from optimize.reporting.headline import MISSING, duration, headline, money, probability, signed, with_interval
+from optimize.reporting.charts import interval_chart
+from optimize.reporting.compare import Between, Comparison, Studied
+from optimize.reporting.cost import IN_USE, use_of
+from optimize.reporting.drawing import Dot
+from optimize.reporting.headline import (
+    MISSING,
+    duration,
+    gap_text,
+    headline,
+    interval,
+    money,
+    probability,
+    with_interval,
+)
+from optimize.reporting.settings import differing, setting_text, study_settings
 
 
 def build_page(comparison: Comparison) -> Page:
@@ -29,7 +39,7 @@ def build_page(comparison: Comparison) -> Page:
     ]
     return Page(
         title=f"{len(studies)} studies beside each other",
-        about=tuple((one.label, f"{headline(one.outcome).word}; {one.run.path.name}") for one in studies),
+        about=tuple((one.label, f"{headline(one.outcome).word}; {one.record.run.path.name}") for one in studies),
         word=word,
         detail=detail,
         warnings=comparison.obstacles,
@@ -52,13 +62,9 @@ def verdict(comparison: Comparison) -> tuple[str, str]:
 
 def _said(one: Between) -> str:
     d = one.difference
-    asked = (
-        f"the same {d.n} test questions" if one.shared == d.n else f"{d.n} test questions, {one.shared} of them both's"
-    )
-    return (
-        f"on {asked}, the winner of {one.other} scores {signed(d.mean)} against that of {one.one} "
-        f"(95 % interval {signed(d.low)} to {signed(d.high)}): {one.verdict}"
-    )
+    some = f"{d.n} test questions, {one.shared} of them asked of both"
+    asked = f"the same {d.n} test questions" if one.shared == d.n else some
+    return f"on {asked}, the winner of {one.other} scores {gap_text(d)} against that of {one.one}: {one.verdict}"
 
 
 _ROWS: tuple[tuple[str, Callable[[Outcome], str]], ...] = (
@@ -67,7 +73,7 @@ _ROWS: tuple[tuple[str, Callable[[Outcome], str]], ...] = (
     ("metric", lambda o: o.metric),
     ("winner on test", lambda o: _scored(o.test_winner)),
     ("baseline on test", lambda o: _scored(o.test_baseline)),
-    ("winner minus baseline", lambda o: _gap(o)),
+    ("winner minus baseline", lambda o: interval(o.difference) if o.difference and o.verdict else MISSING),
     ("test questions", lambda o: MISSING if o.test_winner is None else str(o.test_winner.summary.n)),
     ("looks at these test questions", lambda o: str(o.test_openings) if o.test_openings else MISSING),
     ("program", lambda o: o.program),
@@ -84,17 +90,11 @@ def _scored(entry: Entry | None) -> str:
     return MISSING if entry is None else with_interval(entry)
 
 
-def _gap(outcome: Outcome) -> str:
-    d = outcome.difference
-    return MISSING if d is None else f"{signed(d.mean)} [{signed(d.low)}, {signed(d.high)}]"
-
-
 def _side_by_side(studies: Sequence[Studied]) -> Section:
     rows = tuple((name, *(of(one.outcome) for one in studies)) for name, of in _ROWS)
     blocks: list[Block] = [_table("", studies, rows)]
-    known = [one for one in studies if one.outcome.difference and math.isfinite(one.outcome.difference.low)]
-    if known:
-        blocks.insert(0, _gains(known))
+    if (chart := _gains(studies)) is not None:
+        blocks.insert(0, chart)
     return Section("Side by side", tuple(blocks))
 
 
@@ -102,19 +102,21 @@ def _table(first: str, studies: Sequence[Studied], rows: tuple[tuple[str, ...], 
     return Table((first, *(one.label for one in studies)), rows, frozenset(range(1, 1 + len(studies))))
 
 
-def _gains(studies: Sequence[Studied]) -> Chart:
-    dots = []
+def _gains(studies: Sequence[Studied]) -> Chart | None:
+    dots, scored_on = [], set()
     for one in studies:
-        d = one.outcome.difference
-        assert d is not None, "others are left out before"
-        dots.append(Dot(one.label, d.mean, d.low, d.high, "winner" if one.outcome.verdict == "better" else "trial"))
-    same = len({one.scored_on for one in studies}) == 1
+        d, verdict = one.outcome.difference, one.outcome.verdict
+        if d is not None and verdict is not None and math.isfinite(d.low):
+            dots.append(Dot(one.label, d.mean, d.low, d.high, "winner" if verdict == "better" else "trial"))
+            scored_on.add(one.scored_on)
+    if not dots:
+        return None
     caption = "What each study's winner gains over its own baseline on test, with its 95 % interval. " + (
         "A study's baseline is its own choice: look at the scores themselves, too."
-        if same
+        if len(scored_on) == 1
         else "These are of different questions or metrics: do not compare one with another."
     )
-    return Chart(interval_chart(dots, "winner minus baseline, 95 % interval", zero=True), caption)
+    return Chart((interval_chart(dots, "winner minus baseline, 95 % interval", zero=True),), caption)
 
 
 def _winners(comparison: Comparison) -> Section | None:
@@ -122,14 +124,15 @@ def _winners(comparison: Comparison) -> Section | None:
         return None
     header = (
         *("winner of", "against that of", "difference (95 % interval)"),
-        *("questions", "asked of both", "groups", "p", "p of all", "verdict"),
+        *("questions", "asked of both", "groups", "p", "adjusted p", "verdict"),
     )
     rows = tuple(_between(one) for one in comparison.between)
     told = (
         "Studies of different seeds or budgets draw different questions from one test split. Those asked of both are "
-        "compared one by one; the others add the chance of which were drawn, and the interval has that. The p of all "
-        "keeps the chance of any false find among these comparisons at its value (Holm 1979). Choosing a study by this "
-        "table is a choice on test questions: its score is then too high, and only new questions say what to expect."
+        "compared one by one; the others add the chance of which were drawn, and the interval has that. The adjusted p "
+        "knows how many are compared (Holm 1979), and the verdict goes by it; an interval stands for itself. Choosing "
+        "a study by this table is a choice on test questions: its score is then too high, and only new questions say "
+        "what to expect."
     )
     return Section(
         "Winner against winner",
@@ -139,13 +142,12 @@ def _winners(comparison: Comparison) -> Section | None:
 
 def _between(one: Between) -> tuple[str, ...]:
     d = one.difference
-    interval = f"{signed(d.mean)} [{signed(d.low)}, {signed(d.high)}]"
     p, every = (probability(p).removeprefix("p ").removeprefix("= ") for p in (d.p_value, one.p_adjusted))
-    return (one.other, one.one, interval, str(d.n), str(one.shared), str(d.clusters), p, every, one.verdict)
+    return (one.other, one.one, interval(d), str(d.n), str(one.shared), str(d.clusters), p, every, one.verdict)
 
 
 def _settings(studies: Sequence[Studied]) -> Section:
-    found = differing([chosen(one.outcome).params for one in studies])
+    found = differing([one.chosen.params for one in studies])
     title = "Settings of the winners that differ"
     if not found:
         return Section(title, (Paragraph("None: they chose the same."),))
@@ -156,7 +158,7 @@ def _settings(studies: Sequence[Studied]) -> Section:
 
 
 def _studies(studies: Sequence[Studied]) -> Section:
-    found = differing([study_settings(one.run) for one in studies])
+    found = differing([study_settings(one.record.run) for one in studies])
     title = "What the study files say differently"
     if not found:
         return Section(title, (Paragraph("Nothing: the same study, run twice."),))
@@ -166,19 +168,14 @@ def _studies(studies: Sequence[Studied]) -> Section:
 
 
 def _costs(studies: Sequence[Studied]) -> Section:
-    columns = [in_use(chosen(one.outcome), one.run.read_evaluation(chosen(one.outcome).unit)) for one in studies]
+    columns = [use_of(one.record, one.chosen) for one in studies]
     rows = tuple((name, *(column[name] for column in columns)) for name in columns[0])
-    asked = ", ".join(f"{one.label} {chosen(one.outcome).summary.n}" for one in studies)
+    asked = ", ".join(f"{one.label} {one.chosen.summary.n}" for one in studies)
     told = f"What each study ends with, as recorded, scaled from the questions that it was asked ({asked})."
     return Section("What it costs in use", (_table(f"{IN_USE:,} questions", studies, rows), Paragraph(told)))
 
 
 def _onwards(studies: Sequence[Studied]) -> Section:
-    lines = list(_commands(studies))
+    lines = [f"ragwright report {shlex.quote(str(one.record.run.path))}" for one in studies]
     said = tuple(f"{one.label}: {headline(one.outcome).sentence}" for one in studies)
     return Section("Each by itself", (Bullets(said), Code("\n".join(lines))))
-
-
-def _commands(studies: Sequence[Studied]) -> Iterator[str]:
-    for one in studies:
-        yield f"ragwright report {shlex.quote(str(one.run.path))}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from optimize.evaluation.evaluate import Evaluation
 from optimize.evaluation.ledger import Ledger
 from optimize.evaluation.outcome import Entry, Outcome
 from optimize.reporting.blocks import Block, Paragraph, Section, Table
@@ -22,10 +21,10 @@ ROLES = {"task": "answering", "reflection": "writing instructions", "judge": "ju
 def cost(record: Record) -> Section:
     """What all of it took, which language model took how much of it, and what so many questions would take."""
     outcome = record.outcome
-    blocks: list[Block] = [_in_use(record), _about_use(record), _study(outcome)]
+    blocks: list[Block] = [_in_use(record), _study(outcome)]
     if outcome.spent.by_role.by_role:
         blocks.append(_by_role(outcome.spent.by_role))
-    return Section("What it costs", tuple(blocks))
+    return Section("What it costs", (*blocks, _about_use(record)))
 
 
 def _in_use(record: Record) -> Table:
@@ -37,20 +36,19 @@ def _in_use(record: Record) -> Table:
 
 
 def use_of(record: Record, entry: Entry) -> dict[str, str]:
-    """What so many questions would take with a configuration, as it was on those that it was asked."""
-    return in_use(entry, Evaluation(tuple(record.rows(entry).values())))
+    """What so many questions would take with a configuration, as it was on those that it was asked.
 
-
-def in_use(entry: Entry, evaluation: Evaluation | None) -> dict[str, str]:
-    """The same from an entry and its rows; what is not known has a sign of its own."""
-    s = entry.summary
-    scale = IN_USE / s.n if s.n else math.nan
-    waited = evaluation.total("latency_s") * scale if evaluation is not None and evaluation.rows else math.nan
+    What is not known has a sign of its own.
+    """
+    s, rows = entry.summary, record.rows(entry).values()
+    answers = sum(row.repeats for row in rows) or s.n
+    scale = IN_USE / answers if answers else math.nan
+    waited = sum(row.latency_s for row in rows) * scale
     return {
         "LM calls": number(s.calls * scale, 0),
         "prompt tokens": number(s.prompt_tokens * scale, 0),
         "completion tokens": number(s.completion_tokens * scale, 0),
-        "waiting for the LM, one after another": MISSING if math.isnan(waited) else duration(waited),
+        "waiting for the LM, one after another": duration(waited) if rows else MISSING,
         "money": money(None if s.usd is None else s.usd * scale),
     }
 
@@ -58,8 +56,8 @@ def in_use(entry: Entry, evaluation: Evaluation | None) -> dict[str, str]:
 def _about_use(record: Record) -> Paragraph:
     asked = " and ".join(dict.fromkeys(str(entry.summary.n) for entry in _compared(record)))
     return Paragraph(
-        f"As recorded on {asked} questions, scaled; judging is not part of it. Cached answers count as they did "
-        "the first time."
+        f"{IN_USE:,} questions: as recorded on {asked}, scaled, each answered once and not judged. Cached answers "
+        "count as they did the first time."
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from optimize.reporting.drawing import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, grid_x, grid_y, mark, nice_ticks, svg
+from optimize.reporting.drawing import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, Dot, grid_x, grid_y, mark, nice_ticks, svg
 
 _SMALL = 300
 """Width of a small drawing."""
@@ -76,18 +76,7 @@ def _curve(curve: Curve, x: Axis, y: Axis) -> str:
     return f'<g class="{curve.kind}"><path class="curve" d="{path}"/>{bars}{end}{name}</g>'
 
 
-@dataclass(frozen=True, slots=True)
-class Gain:
-    """What one value of a setting is worth: its name, and its gain with the ends of its interval."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-    kind: str = "trial"
-
-
-def gain_chart(title: str, gains: Sequence[Gain], low: float, high: float, joined: bool) -> str:
+def gain_chart(title: str, gains: Sequence[Dot], low: float, high: float, joined: bool) -> str:
     """The values of a setting from left to right, each with its interval.
 
     Args:
@@ -99,7 +88,7 @@ def gain_chart(title: str, gains: Sequence[Gain], low: float, high: float, joine
     """
     left, right = 52, 12
     room = (_SMALL - left - right) / len(gains)
-    turned = any(_LETTER * len(gain.name) > room for gain in gains)
+    turned = any(_LETTER * len(gain.label) > room for gain in gains)
     height = 236 if turned else 178
     y = Axis(nice_ticks(low, high, most=5), 148, 34)
     at = [round(left + room * (place + 0.5), 1) for place in range(len(gains))]
@@ -111,12 +100,12 @@ def gain_chart(title: str, gains: Sequence[Gain], low: float, high: float, joine
         )
         parts.append(f'<g class="trial"><path class="curve" d="{path}"/></g>')
     for x, gain in zip(at, gains, strict=True):
-        told = f"{gain.name}: {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+        told = f"{gain.label}: {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
         parts.append(
             f'<g class="{gain.kind}"><line class="whisker" x1="{x}" x2="{x}" y1="{y(gain.low)}" y2="{y(gain.high)}"/>'
-            f"{mark(gain.kind, x, y(gain.value), told)}</g>{_name(gain.name, x, turned)}"
+            f"{mark(gain.kind, x, y(gain.value), told)}</g>{_name(gain.label, x, turned)}"
         )
-    told = ", ".join(f"{gain.name} {gain.value:+.3f}" for gain in gains)
+    told = ", ".join(f"{gain.label} {gain.value:+.3f}" for gain in gains)
     return svg(height, f"What the values of {title} are worth: {told}", parts, _SMALL)
 
 

@@ -11,6 +11,25 @@ WIDTH = 420
 LEFT, RIGHT, TOP, BOTTOM = 56, 22, 22, 46
 
 
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """A score with its interval.
+
+    Attributes:
+        label: Whose it is.
+        value: The score.
+        low: Lower end of the interval.
+        high: Upper end.
+        kind: `baseline`, `winner` or `trial`: the CSS class.
+    """
+
+    label: str
+    value: float
+    low: float
+    high: float
+    kind: str
+
+
 @dataclass(frozen=True)
 class Axis:
     """Maps values to pixels.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from optimize.evaluation.outcome import Entry, Outcome
 from optimize.inference.statistics import CONFIDENCE, PairedDifference
@@ -41,7 +42,8 @@ def headline(outcome: Outcome) -> Headline:
         return _chosen(outcome, outcome.winner)
     if outcome.finalists:
         return Headline(
-            "no winner", "no finalist and baseline answered enough of the confirm questions, so nothing was chosen."
+            "no winner",
+            "of every finalist too many confirm answers failed, or a guarded metric fell, so nothing was chosen.",
         )
     return _searched(outcome)
 
@@ -53,15 +55,12 @@ def _tested(outcome: Outcome, base: Entry, new: Entry) -> Headline:
     )
     difference = outcome.difference
     if outcome.verdict is None or difference is None:
-        return Headline("void", f"{scores}, but too many answers failed for a comparison.")
-    gap = (
-        f"a difference of {signed(difference.mean)} (95 % interval {signed(difference.low)} to "
-        f"{signed(difference.high)}, {difference.clusters} independent groups of questions)"
-    )
+        return Headline("void", f"{scores}, but {_unfair(base, new)}: the comparison says nothing.")
+    gap = f"a difference of {gap_text(difference)}"
     remark = {
         "better": "",
         "worse": "; keep the baseline",
-        "not shown better": "; the interval does not rule out that there is none",
+        "not shown better": f"; none is shown, though one of {number(difference.detectable)} mostly would have been",
         "underpowered": f"; {_too_little(difference)}",
     }[outcome.verdict]
     fallen = [guard for guard in outcome.guards if guard.state == "fell"]
@@ -71,6 +70,22 @@ def _tested(outcome: Outcome, base: Entry, new: Entry) -> Headline:
         )
     word = "better, but a guard fell" if fallen and outcome.verdict == "better" else outcome.verdict
     return Headline(word, f"{scores}, {gap}{remark}.")
+
+
+def gap_text(d: PairedDifference) -> str:
+    """A difference with its interval, in words."""
+    between = f"95 % interval {signed(d.low)} to {signed(d.high)}"
+    return f"{signed(d.mean)} ({between}, {d.clusters} independent groups of questions)"
+
+
+def _unfair(base: Entry, new: Entry | None = None) -> str:
+    """Why the two cannot be compared."""
+    faults = []
+    if not (s := base.summary).answers:
+        faults.append(f"the baseline failed on {s.failures} and answered {s.empty_answers} of {s.n} with nothing")
+    if new is not None and not (s := new.summary).valid:
+        faults.append(f"the winner failed on {s.failures} of {s.n}")
+    return ", and ".join(faults) or "too much failed"
 
 
 def _too_little(difference: PairedDifference) -> str:
@@ -92,6 +107,8 @@ def _too_little(difference: PairedDifference) -> str:
 
 def _kept(outcome: Outcome) -> Headline:
     base = outcome.finalists[0]
+    if outcome.verdict is None:
+        return Headline("void", f"in confirm {_unfair(base)}, so nothing is shown. Give the study one that answers.")
     found = believed(base) if base.estimate is not None else f"it scores {number(base.summary.score)}"
     others = [entry for entry in outcome.finalists[1:] if is_known(entry.estimate)]
     best = max(others, key=lambda entry: entry.estimate or 0.0, default=None)
@@ -141,6 +158,15 @@ def number(value: float, digits: int = 3) -> str:
     return f"{value:,.{digits}f}"
 
 
+def finite(value: Any) -> Any:
+    """Content for machines: a number that is not known or has no bound is null, which JSON has, and NaN it has not."""
+    if isinstance(value, Mapping):
+        return {name: finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def probability(value: float) -> str:
     """A p-value with its sign; one that would round to nothing is bounded."""
     return "p < 0.001" if value < 0.001 else f"p = {number(value)}"
@@ -149,6 +175,11 @@ def probability(value: float) -> str:
 def signed(value: float) -> str:
     """A rounded difference with its sign."""
     return f"+{number(value)}" if value > 0 else number(value)
+
+
+def interval(d: PairedDifference) -> str:
+    """A difference with its 95 % interval."""
+    return f"{signed(d.mean)} [{signed(d.low)}, {signed(d.high)}]"
 
 
 def metric_title(spec: str | Mapping[str, float]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from optimize.data.example import Example
@@ -38,6 +40,7 @@ class Funnel:
         score_with: Mean score where all gold was handed over; None where that was never.
         score_without: Mean score where some was not; None where it always was.
         why_coarse: Why it is not known which stage of retrieval lost the gold; empty where it is.
+        ranks: See `Followed`.
     """
 
     fates: Mapping[str, Fate]
@@ -45,6 +48,7 @@ class Funnel:
     score_with: float | None
     score_without: float | None
     why_coarse: str = ""
+    ranks: Mapping[str, int | None] = field(default_factory=dict)
 
     @property
     def lost(self) -> Mapping[Fate, int]:
@@ -58,13 +62,19 @@ class Funnel:
         return sum(fate != "failed" for fate in self.fates.values())
 
 
-def funnel(rows: Mapping[str, Row], stages: Mapping[str, Fate], why_coarse: str = "") -> Funnel | None:
+def funnel(
+    rows: Mapping[str, Row],
+    stages: Mapping[str, Fate],
+    why_coarse: str = "",
+    ranks: Mapping[str, int | None] = MappingProxyType({}),
+) -> Funnel | None:
     """Follow the questions of an evaluation.
 
     Args:
         rows: Example id -> what happened to it.
         stages: Example id -> the stage of retrieval that lost some of its gold, as far as that is known.
         why_coarse: Why that is not known.
+        ranks: See `Followed`.
 
     Returns:
         None where no question has evidence.
@@ -77,7 +87,7 @@ def funnel(rows: Mapping[str, Row], stages: Mapping[str, Fate], why_coarse: str 
     whole = [row.score or 0.0 for row in scored if row.measures[GOLD] == 1]
     parted = [row.score or 0.0 for row in scored if row.measures[GOLD] < 1]
     lucky = sum(score >= RIGHT for score in parted)
-    return Funnel(fates, lucky, _mean(whole), _mean(parted), why_coarse)
+    return Funnel(fates, lucky, _mean(whole), _mean(parted), why_coarse, ranks)
 
 
 def _fate(row: Row, lost_by: Fate) -> Fate:
@@ -92,9 +102,31 @@ def _mean(scores: Sequence[float]) -> float | None:
     return sum(scores) / len(scores) if scores else None
 
 
+@dataclass(frozen=True)
+class Followed:
+    """What became of gold in retrieval.
+
+    Attributes:
+        lost: Example id -> the first stage that lost any of its facts.
+        ranks: Example id, of those that the retriever lost -> rank in retrieval, from 1, of the last of those facts;
+            None where one was not found at all.
+        why_not: Why nothing can be said, or an empty text.
+    """
+
+    lost: Mapping[str, Fate]
+    ranks: Mapping[str, int | None]
+    why_not: str = ""
+
+
 def lost_by(
     runs: Path, corpus: Corpus, config: PipelineConfig, program: str, examples: Sequence[Example]
-) -> tuple[dict[str, Fate], str]:
+) -> tuple[Mapping[str, Fate], str]:
+    """Example id -> the first stage that lost any of its facts, and why nothing can be said; see `follow`."""
+    followed = follow(runs, corpus, config, program, examples)
+    return followed.lost, followed.why_not
+
+
+def follow(runs: Path, corpus: Corpus, config: PipelineConfig, program: str, examples: Sequence[Example]) -> Followed:
     """Which stage of retrieval lost the gold of each question, without an LM call and without building anything.
 
     Args:
@@ -103,9 +135,6 @@ def lost_by(
         config: The pipeline.
         program: Its name; only one that searches for the question as it was asked can be followed.
         examples: Questions; those without evidence are left out.
-
-    Returns:
-        Example id -> the first stage that lost any of its facts; and why nothing can be said, or an empty text.
     """
     from optimize.screening.bench import RetrievalBench
     from optimize.screening.explain import STAGES as ORDER
@@ -114,16 +143,20 @@ def lost_by(
     with_evidence = [example for example in examples if example.evidence]
     try:
         if (why := _not_followed(runs, corpus, config, program)) or not with_evidence:
-            return {}, why
+            return Followed({}, {}, why)
         bench = RetrievalBench(corpus, runs, with_evidence, (), max(config.retrieve_k, config.top_k))
         losses = explain(bench, with_evidence, config, 0).losses
     except RagwrightError as error:
-        return {}, f"retrieval could not be followed: {error}"
+        return Followed({}, {}, f"retrieval could not be followed: {error}")
     order = list(ORDER)
-    found: dict[str, Fate] = {}
+    lost: dict[str, Fate] = {}
     for loss in sorted(losses, key=lambda loss: order.index(loss.stage), reverse=True):
-        found[loss.example_id] = loss.stage
-    return found, ""
+        lost[loss.example_id] = loss.stage
+    late = [loss for loss in losses if loss.stage == lost[loss.example_id] == "retriever"]
+    ranks: dict[str, int | None] = {}
+    for loss in sorted(late, key=lambda loss: loss.rank or math.inf):
+        ranks[loss.example_id] = loss.rank
+    return Followed(lost, ranks)
 
 
 def _not_followed(runs: Path, corpus: Corpus, config: PipelineConfig, program: str) -> str:

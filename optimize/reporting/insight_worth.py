@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from optimize.evaluation.outcome import Entry
 from optimize.searching.belief import Asked, Belief, Described, Effect
@@ -154,19 +153,15 @@ def effective(entry: Entry) -> dict[str, Any]:
 def _asked(entry: Entry, scores: Mapping[str, float], places: Mapping[str, int]) -> Asked:
     key = entry.config.fingerprint()
     own: tuple[Effect, ...] = (("configuration", key), ("point", (key, entry.candidate)))
-    described = Described((*effective(entry).items(), *own), _no_signals(len(places)))
+    described = Described((*effective(entry).items(), *own), np.zeros((len(places), 0)))
     questions = np.array([places[i] for i in scores], dtype=np.int64)
     return Asked(described, questions, np.array(list(scores.values()), dtype=float))
-
-
-def _no_signals(questions: int) -> NDArray[np.float64]:
-    return np.zeros((questions, 0))
 
 
 def _setting(
     belief: Belief, questions: int, name: str, values: Sequence[Any], entries: Sequence[Entry], asked: Mapping[str, int]
 ) -> SettingWorth:
-    alone = [Described(((name, value),), _no_signals(questions)) for value in values]
+    alone = [Described(((name, value),), np.zeros((questions, 0))) for value in values]
     means, design = belief.about(alone)
     # What all of them have in common, the level and the questions, falls out of a difference.
     gains, from_average = means - means.mean(), design - design.mean(axis=0)

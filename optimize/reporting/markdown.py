@@ -4,29 +4,13 @@ from __future__ import annotations
 
 import re
 
-from optimize.reporting.blocks import (
-    Block,
-    Bullets,
-    Case,
-    Chart,
-    Charts,
-    Code,
-    Diff,
-    Fold,
-    Page,
-    Paragraph,
-    Section,
-    Side,
-    Table,
-)
+from optimize.reporting import blocks
 
-_SPECIAL = re.compile(r"([\\`*<>\[\]|])")
-
-SIGNS = {"same": " ", "added": "+", "removed": "-", "skipped": "@"}
-"""What stands before a line that was changed so."""
+_SPECIAL = re.compile(r"([\\`*<>\[\]|~$&]|(?<!\w)_|_(?!\w))")
+"""What may be markup; a `_` inside a word is none."""
 
 
-def markdown(page: Page) -> str:
+def markdown(page: blocks.Page) -> str:
     """The page; texts of the data cannot become markup."""
     lines = [f"# {escape(page.title)}", "", f"**{escape(page.word.capitalize())}: {escape(page.detail)}**", ""]
     lines += [
@@ -44,32 +28,33 @@ def escape(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
-def _section(section: Section) -> str:
+def _section(section: blocks.Section) -> str:
     return "\n".join([f"## {escape(section.title)}", "", *filter(None, map(_block, section.blocks))])
 
 
-def _block(block: Block) -> str:
+def _block(block: blocks.Block) -> str:
     match block:
-        case Paragraph(text):
+        case blocks.Paragraph(text):
             return f"{escape(text)}\n"
-        case Bullets(items):
+        case blocks.Bullets(items):
             return "".join(f"- {escape(item)}\n" for item in items)
-        case Code(text):
+        case blocks.Code(text):
             return _fenced(text, "sh")
-        case Table():
+        case blocks.Table():
             return _table(block)
-        case Chart(_, caption, table) | Charts(_, caption, table):
+        case blocks.Chart(_, caption, table):
             return "" if table is None else f"{_table(table)}\n{escape(caption)}\n"
-        case Case(question, gold, sides, _):
+        case blocks.Case(question, gold, sides, _):
             return "\n".join([f"- **{escape(question)}** Gold: {escape(gold)}", *map(_side, sides)]) + "\n"
-        case Diff(name, lines):
-            text = "\n".join(f"{SIGNS[change]} {line}".rstrip() for change, line in lines)
+        case blocks.Diff(name, lines):
+            text = "\n".join(f"{blocks.SIGNS[change]} {line}".rstrip() for change, line in lines)
             return f"{escape(name)}:\n\n{_fenced(text, 'diff')}"
-        case Fold(summary, blocks):
-            return "\n".join([f"### {escape(summary)}", "", *filter(None, map(_block, blocks))])
+        case blocks.Fold(summary, inner):
+            # No heading: what follows the fold does not belong to it.
+            return "\n".join([f"**{escape(summary)}:**\n", *filter(None, map(_block, inner))])
 
 
-def _side(side: Side) -> str:
+def _side(side: blocks.Side) -> str:
     remark = f" ({escape(side.remark)})" if side.remark else ""
     lines = [f"  - {escape(side.name)} ({side.score}): {escape(side.answer)}{remark}"]
     for passage in side.passages:
@@ -94,7 +79,7 @@ def _fenced(text: str, kind: str) -> str:
     return f"{fence}{kind}\n{text}\n{fence}\n"
 
 
-def _table(table: Table) -> str:
+def _table(table: blocks.Table) -> str:
     rule = ["---:" if column in table.numeric else "---" for column in range(len(table.header))]
     rows = [
         [f"**{cell}**" if n in table.marked and cell else cell for cell in map(escape, row)]

@@ -19,6 +19,11 @@ _AROUND = 3
 
 _TITLE = "The prompt before and after"
 
+_DEMOS = (
+    "The passages of a demo are retrieved anew under each configuration, so they are no part of the candidate; "
+    "export/prompt.md has them as the LM reads them."
+)
+
 
 def prompts(record: Record) -> Section | None:
     """What the winner's prompts say differently; None where there is nothing to compare."""
@@ -66,12 +71,6 @@ def _read_now(record: Record, entry: Entry) -> list[Block]:
         lines = [("same", line) for line in file.read_text(encoding="utf-8").splitlines()]
         found.append(Diff(file.name, tuple(lines)))
     return [Fold("What the LM reads now, with placeholders", tuple(found))] if found else []
-
-
-_DEMOS = (
-    "The passages of a demo are retrieved anew under each configuration, so they are no part of the candidate; "
-    "export/prompt.md has them as the LM reads them."
-)
 
 
 def _made_by(candidate: Candidate) -> str:

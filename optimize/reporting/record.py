@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
-from optimize.data.dataset import Dataset
+from optimize.data.dataset import Dataset, load_dataset
 from optimize.data.example import Example
 from optimize.data.splits import group_examples
 from optimize.evaluation.evaluate import Row
 from optimize.evaluation.outcome import Entry, Outcome
+from optimize.runs.finished import read_outcome
 from optimize.runs.run_dir import RunDir
 from optimize.settings.study import StudyConfig, load_study
+from programs.errors import RagwrightError
 from programs.types import Document
 
 RowsOf = Mapping[str, Row]
@@ -26,12 +29,12 @@ class Record:
     Attributes:
         outcome: What was found; phases that are still to come are left out.
         run: The study's folder.
-        dataset: The questions.
+        dataset: The questions; None where they are no longer there as the study saw them.
     """
 
     outcome: Outcome
     run: RunDir
-    dataset: Dataset
+    dataset: Dataset | None
 
     @cached_property
     def study(self) -> StudyConfig:
@@ -41,17 +44,17 @@ class Record:
     @cached_property
     def examples(self) -> Mapping[str, Example]:
         """All questions by id."""
-        return {example.id: example for example in self.dataset.examples}
+        return {} if self.dataset is None else {example.id: example for example in self.dataset.examples}
 
     @cached_property
     def documents(self) -> Mapping[str, Document]:
         """All documents by id."""
-        return {document.id: document for document in self.dataset.corpus.documents}
+        return {} if self.dataset is None else {document.id: document for document in self.dataset.corpus.documents}
 
     @cached_property
     def groups(self) -> Mapping[str, str]:
         """Example id -> group of dependent questions."""
-        return group_examples(self.dataset.examples, self.documents)
+        return {} if self.dataset is None else group_examples(self.dataset.examples, self.documents)
 
     @cached_property
     def _rows(self) -> dict[str, RowsOf]:
@@ -69,6 +72,12 @@ class Record:
         """Example id -> score; failed questions are not among them."""
         return {i: row.score for i, row in self.rows(entry).items() if row.score is not None}
 
-    def clusters(self, ids: Sequence[str]) -> list[str]:
-        """The group of each question; one that the data set no longer has stands alone."""
-        return [self.groups.get(i, i) for i in ids]
+
+def read_record(run: RunDir) -> Record:
+    """A finished study from its folder; without its data set where that was changed or is gone."""
+    outcome = read_outcome(run)
+    try:
+        dataset = load_dataset(Path(load_study(run.path / "study.yaml").dataset))
+    except RagwrightError:
+        return Record(outcome, run, None)
+    return Record(outcome, run, dataset if dataset.fingerprint == outcome.dataset_fingerprint else None)

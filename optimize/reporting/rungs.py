@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from optimize.evaluation.outcome import Entry
 from optimize.inference.statistics import mean_and_stderr
 from optimize.reporting.blocks import Chart, Paragraph, Section, Table
-from optimize.reporting.charts import same
 from optimize.reporting.curves import Curve, rung_chart
 from optimize.reporting.headline import MISSING, number, signed
 from optimize.reporting.record import Record
+from optimize.reporting.settings import same
 from optimize.reporting.trials import is_partial
 from optimize.searching.point import questions_a_step
 
@@ -19,90 +20,94 @@ MOST = 40
 """Curves that are drawn: those of the trials that were asked most."""
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What a trial was asked, in its order: the score of each question, and that minus the baseline's."""
+
+    entry: Entry
+    scores: Sequence[float | None]
+    gaps: Sequence[float | None]
+    groups: Sequence[str]
+
+    def means(self, values: Sequence[float | None], step: int) -> list[tuple[int, float]]:
+        """Questions asked so far, and the mean over those of them that have a value, after each rung."""
+        ends = [*range(step, len(values), step), len(values)] if values else []
+        found = [(end, [value for value in values[:end] if value is not None]) for end in ends]
+        return [(end, sum(known) / len(known)) for end, known in found if known]
+
+    def error(self, end: int) -> float:
+        """Standard error of the mean gap over the first questions; 0 where it is not known."""
+        known = [(gap, group) for gap, group in zip(self.gaps[:end], self.groups, strict=False) if gap is not None]
+        error = mean_and_stderr([gap for gap, _ in known], [group for _, group in known])[1]
+        return 0.0 if math.isnan(error) else error
+
+
 def rungs(record: Record) -> Section | None:
     """Each trial's gain over the baseline after so many questions; None without trials whose rows are there."""
     outcome = record.outcome
-    base = record.scores(outcome.baseline)
     whole = outcome.baseline.summary.n
     step = questions_a_step(whole)
-    ranked = sorted(outcome.trials, key=lambda e: (not _won(record, e), -e.summary.n, -(e.estimate or 0.0), e.unit))
-    known = [(entry, _curve(record, entry, base, step)) for entry in ranked[:MOST]]
-    drawn = [(entry, curve) for entry, curve in known if curve is not None]
+    ranked = sorted(
+        outcome.trials, key=lambda e: (not same(e, outcome.winner), -e.summary.n, -(e.estimate or 0.0), e.unit)
+    )
+    base = record.scores(outcome.baseline)
+    every = [_asked(record, entry, base) for entry in ranked[:MOST]]
+    drawn = [one for one in every if any(gap is not None for gap in one.gaps)]
     if not drawn:
         return None
+    curves = [_curve(record, one, step) for one in drawn]
+    unit, label = f"{outcome.metric} above the baseline", f"Gain over the baseline of {len(drawn)} trials after so many"
+    svg = rung_chart(curves, [*range(0, whole + step, step)], unit, f"{label} questions")
+    caption = (
+        "Mean score of each trial minus the baseline's on the same questions. Trials begin at different questions of "
+        "one order, so two curves are over different questions until both were asked all; that is why each is drawn "
+        "against the baseline on its own. Hollow: ended early."
+    )
+    if any(curve.spread for curve in curves):
+        caption += " The winner has ± one standard error."
+    chart = Chart((svg,), caption, _table(record, drawn, step, whole))
+    return Section("How the search went", (Paragraph(_told(record, step, len(drawn))), chart))
+
+
+def _asked(record: Record, entry: Entry, base: dict[str, float]) -> _Asked:
+    rows = record.rows(entry)
+    scores = [row.score for row in rows.values()]
+    gaps = [None if row.score is None or i not in base else row.score - base[i] for i, row in rows.items()]
+    return _Asked(entry, scores, gaps, [record.groups.get(i, i) for i in rows])
+
+
+def _told(record: Record, step: int, drawn: int) -> str:
+    outcome, whole = record.outcome, record.outcome.baseline.summary.n
     partial = sum(is_partial(entry, outcome) for entry in outcome.trials)
     asked = f"The search asks {step} questions at a time and goes on with the trial that they teach most about"
+    if record.study.minimize:
+        asked += ", every other time for the trade-off of score and prompt tokens"
     ended = (
         f"{partial} of {len(outcome.trials):,} trials ended before all {whole} questions. That is a matter of where "
         "calls were spent; it is not shown that those trials are worse."
     )
-    told = [f"{asked}: {ended if partial else f'here all trials were asked all {whole}.'}"]
-    if len(drawn) < len(outcome.trials):
-        told.append(f"The {len(drawn)} that were asked most are drawn.")
-    caption = (
-        "Mean score of each trial minus the baseline's on the same questions. Trials begin at different questions of "
-        "one order, so two curves are over different questions until both were asked all; that is why each is drawn "
-        "against the baseline on its own. Hollow: ended early. The winner has ± one standard error."
-    )
-    label = f"Gain over the baseline of {len(drawn)} trials after so many questions"
-    chart = Chart(
-        rung_chart(
-            [curve for _, curve in drawn],
-            [*range(0, whole + step, step)],
-            f"{outcome.metric} above the baseline",
-            label,
-        ),
-        caption,
-    )
-    table = _table(record, drawn, base, step, whole)
-    return Section("How the search went", (Paragraph(" ".join(told)), Chart(chart.svg, caption, table)))
+    told = f"{asked}: {ended if partial else f'here all trials were asked all {whole}.'}"
+    return told if drawn == len(outcome.trials) else f"{told} The {drawn} that were asked most are drawn."
 
 
-def _won(record: Record, entry: Entry) -> bool:
-    winner = record.outcome.winner
-    return winner is not None and same(entry, winner)
+def _curve(record: Record, one: _Asked, step: int) -> Curve:
+    won = same(one.entry, record.outcome.winner)
+    points = tuple(one.means(one.gaps, step))
+    # Without the data set it is not known which questions belong together, and so no error either.
+    errors = tuple(one.error(end) for end, _ in points) if won and record.dataset is not None else ()
+    name = "winner" if won else one.entry.unit
+    return Curve(name, "winner" if won else "trial", points, not is_partial(one.entry, record.outcome), errors)
 
 
-def _gaps(record: Record, entry: Entry, base: dict[str, float]) -> list[tuple[str, float]]:
-    """Trial minus baseline in the order in which the trial was asked, where both have a score."""
-    return [(i, score - base[i]) for i, score in record.scores(entry).items() if i in base]
-
-
-def _curve(record: Record, entry: Entry, base: dict[str, float], step: int) -> Curve | None:
-    gaps = _gaps(record, entry, base)
-    ends = _ends(len(gaps), step)
-    if not ends:
-        return None
-    values = [value for _, value in gaps]
-    clusters = record.clusters([i for i, _ in gaps])
-    points = tuple((end, sum(values[:end]) / end) for end in ends)
-    won = _won(record, entry)
-    errors = tuple(_error(values[:end], clusters[:end]) for end in ends) if won else ()
-    whole = not is_partial(entry, record.outcome)
-    return Curve("winner" if won else entry.unit, "winner" if won else "trial", points, whole, errors)
-
-
-def _ends(asked: int, step: int) -> list[int]:
-    """After how many questions a rung ends; the last may be short."""
-    return [*range(step, asked, step), asked] if asked else []
-
-
-def _error(values: Sequence[float], clusters: Sequence[str]) -> float:
-    error = mean_and_stderr(values, clusters)[1]
-    return 0.0 if math.isnan(error) else error
-
-
-def _table(
-    record: Record, drawn: Sequence[tuple[Entry, Curve]], base: dict[str, float], step: int, whole: int
-) -> Table:
+def _table(record: Record, drawn: Sequence[_Asked], step: int, whole: int) -> Table:
     """The mean score itself after each rung, and the gain after the last."""
-    ends = _ends(whole, step)
+    ends = [*range(step, whole, step), whole]
     rows = []
-    for entry, curve in drawn:
-        scores = list(record.scores(entry).values())
-        means = [number(sum(scores[:end]) / end) if end <= len(scores) else MISSING for end in ends]
-        end = number(sum(scores) / len(scores))
-        rows.append((entry.unit, *means, str(entry.summary.n), end, signed(curve.points[-1][1])))
+    for one in drawn:
+        means = dict(one.means(one.scores, step))
+        cells = [number(means[end]) if end in means else MISSING for end in ends]
+        last, gain = list(means.values())[-1], one.means(one.gaps, step)[-1][1]
+        rows.append((one.entry.unit, *cells, str(one.entry.summary.n), number(last), signed(gain)))
     header = ("trial", *(f"score after {end}" for end in ends), "asked", "score at its end", "above the baseline")
-    marked = frozenset(n for n, (entry, _) in enumerate(drawn) if _won(record, entry))
+    marked = frozenset(n for n, one in enumerate(drawn) if same(one.entry, record.outcome.winner))
     return Table(header, tuple(rows), frozenset(range(1, len(header))), marked, "Scores rung by rung")

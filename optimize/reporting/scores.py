@@ -6,11 +6,14 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from optimize.evaluation.outcome import SCORED_ON, Entry, Guard, Outcome
+from optimize.inference.statistics import PairedDifference
 from optimize.reporting.blocks import Block, Chart, Fold, Paragraph, Section, Table
-from optimize.reporting.charts import Dot, interval_chart
+from optimize.reporting.charts import interval_chart
+from optimize.reporting.drawing import Dot
 from optimize.reporting.headline import (
     MISSING,
     believed,
+    interval,
     is_known,
     number,
     per_question,
@@ -19,37 +22,55 @@ from optimize.reporting.headline import (
     with_error,
     with_interval,
 )
+from optimize.reporting.settings import differing, setting_text
 from optimize.reporting.trials import optimism_text, trial_of
 
 
 def comparison(outcome: Outcome) -> Section:
-    """Baseline against winner, on the latest examples that both were scored on."""
-    base, new = opponents(outcome)
-    header = ("", "baseline", new[0]) if new else ("", "baseline")
-    entries = [base, new[1]] if new else [base]
-    every = list(_comparison_rows(outcome, entries))
-    alike = [row for row in every if new and row[0] in base.params and len(set(row[1:])) == 1]
-    rows = tuple(row for row in every if row not in alike)
-    differ = frozenset(n for n, row in enumerate(rows) if new and row[0] in base.params)
-    blocks: list[Block] = [Table(header, rows, numeric=frozenset({1, 2}), marked=differ)]
-    if alike:
-        same = Table(("setting", "both"), tuple((row[0], row[1] or "(none)") for row in alike), name="Equal settings")
-        blocks.append(Fold(f"{len(alike)} settings are the same in both", (same,)))
-    if (chart := _test_chart(outcome)) is not None:
-        blocks.insert(0, chart)
+    """Baseline against winner: what the verdict is about, what was set differently, and all numbers."""
+    chart = _test_chart(outcome)
+    blocks: list[Block] = [] if chart is None else [chart]
     if outcome.difference is not None:
-        d = outcome.difference
-        blocks.append(
-            Paragraph(
-                f"Winner minus baseline on the same {d.n} questions: {signed(d.mean)}, 95 % interval {signed(d.low)} "
-                f"to {signed(d.high)}, {probability(d.p_value)} by sign flips of {d.clusters} groups of questions. "
-                f"A test of this size shows a true difference of {number(d.detectable)} with 80 % power."
-            )
-        )
-        blocks.append(Paragraph(_openings(outcome.test_openings)))
+        blocks.append(Paragraph(_difference(outcome, outcome.difference)))
+    blocks += [settings_table(outcome), numbers_table(outcome)]
+    base, new = opponents(outcome)
+    if new is not None:
+        alike = [name for name, value in base.params.items() if value == new[1].params[name]]
+        rows = tuple((name, setting_text(base.params[name])) for name in alike)
+        blocks.append(Fold(f"{len(alike)} settings are the same in both", (Table(("setting", "both"), rows),)))
     if outcome.guards:
         blocks += [Paragraph("Metrics that may not fall, on the same questions:"), _guards(outcome.guards)]
     return Section("Baseline and winner", tuple(blocks))
+
+
+def settings_table(outcome: Outcome) -> Table:
+    """What is set differently; all settings where there is nothing but the baseline."""
+    base, new = opponents(outcome)
+    if new is None:
+        every = tuple((name, setting_text(value)) for name, value in base.params.items())
+        return Table(("setting", "baseline"), every, frozenset({1}))
+    found = differing([base.params, new[1].params])
+    rows = tuple((name, *map(setting_text, values)) for name, values in found.items())
+    return Table(("set differently", "baseline", new[0]), rows, frozenset({1, 2}))
+
+
+def numbers_table(outcome: Outcome) -> Table:
+    """Scores and costs of the two, on the latest examples that the baseline was scored on."""
+    base, new = opponents(outcome)
+    entries = [base, *([new[1]] if new else [])]
+    header = ("", "baseline", *([new[0]] if new else []))
+    return Table(header, tuple(_comparison_rows(outcome, entries)), frozenset(range(1, len(header))))
+
+
+def _difference(outcome: Outcome, d: PairedDifference) -> str:
+    if outcome.verdict is None:
+        return "The comparison is void, so nothing is said of a difference."
+    return (
+        f"Winner minus baseline on the same {d.n} questions: {signed(d.mean)}, 95 % interval {signed(d.low)} to "
+        f"{signed(d.high)}, {probability(d.p_value)} by sign flips of {d.clusters} groups of questions. A test of "
+        f"this size shows a true difference of {number(d.detectable)} with 80 % power. "
+        f"{_openings(outcome.test_openings)}"
+    )
 
 
 _STATES = {
@@ -64,13 +85,13 @@ def _guards(guards: Sequence[Guard]) -> Table:
         (
             guard.metric,
             f"{guard.allowed:g}",
-            f"{signed(guard.difference.mean)} [{signed(guard.difference.low)}, {signed(guard.difference.high)}]",
+            interval(guard.difference),
             str(guard.difference.n),
             _STATES[guard.state],
         )
         for guard in guards
     )
-    header = ("guard", "may fall by", "winner minus baseline (95 % interval)", "questions", "")
+    header = ("guard", "may fall by", "winner minus baseline (95 % interval)", "questions", "state (one-sided 95 %)")
     return Table(header, rows, numeric=frozenset({1, 2, 3}))
 
 
@@ -84,7 +105,10 @@ def _openings(count: int) -> str:
 
 
 def opponents(outcome: Outcome) -> tuple[Entry, tuple[str, Entry] | None]:
-    """The baseline and what it is compared with, by name, on the latest examples that both were scored on."""
+    """The baseline and what it is compared with, by name, on the latest examples that the baseline was scored on.
+
+    A trial may have been asked a part of them only.
+    """
     if outcome.test_baseline is not None and outcome.test_winner is not None:
         return outcome.test_baseline, ("winner", outcome.test_winner)
     if outcome.winner is not None and outcome.finalists:
@@ -97,10 +121,10 @@ def opponents(outcome: Outcome) -> tuple[Entry, tuple[str, Entry] | None]:
 
 def _standing(entry: Entry) -> tuple[float, float]:
     """What tells finalists apart: what is believed of them, then their score."""
-    known = [
-        value if value is not None and math.isfinite(value) else -1.0 for value in (entry.estimate, entry.summary.score)
-    ]
-    return known[0], known[1]
+    estimate, score = (
+        -1.0 if value is None or math.isnan(value) else value for value in (entry.estimate, entry.summary.score)
+    )
+    return estimate, score
 
 
 def _comparison_rows(outcome: Outcome, entries: Sequence[Entry]) -> Iterator[tuple[str, ...]]:
@@ -116,22 +140,24 @@ def _comparison_rows(outcome: Outcome, entries: Sequence[Entry]) -> Iterator[tup
     yield ("empty answers", *(str(entry.summary.empty_answers) for entry in entries))
     for name in entries[0].summary.measures:
         yield (name, *(number(entry.summary.measures.get(name, math.nan)) for entry in entries))
-    for name in entries[0].params:
-        yield (name, *(str(entry.params[name]) for entry in entries))
 
 
 def _test_chart(outcome: Outcome) -> Chart | None:
     pair = (("baseline", outcome.test_baseline), ("winner", outcome.test_winner))
-    dots = []
-    for kind, entry in pair:
-        if entry is None or math.isnan(entry.summary.low):
-            return None
-        dots.append(Dot(kind, entry.summary.score, entry.summary.low, entry.summary.high, kind))
-    caption = (
-        "Each score on the test questions with its own 95 % interval. The two were asked the same questions, so their "
-        "difference is known better than the overlap of the intervals suggests."
-    )
-    return Chart(interval_chart(dots, f"{outcome.metric} on test, 95 % interval"), caption)
+    entries = [(kind, entry) for kind, entry in pair if entry is not None and not math.isnan(entry.summary.low)]
+    if len(entries) < 2:
+        return None
+    dots = [Dot(kind, e.summary.score, e.summary.low, e.summary.high, kind) for kind, e in entries]
+    svgs = [interval_chart(dots, f"{outcome.metric} on test, 95 % interval")]
+    caption = "Each score on the test questions with its own 95 % interval."
+    if (d := outcome.difference) is not None and outcome.verdict is not None and math.isfinite(d.low):
+        gap = Dot("difference", d.mean, d.low, d.high, "winner")
+        svgs.append(interval_chart([gap], "winner minus baseline, 95 % interval", zero=True))
+        caption += (
+            " The verdict is about the difference: both were asked the same questions, so that it is mostly known "
+            "better than the overlap of their own intervals suggests."
+        )
+    return Chart(tuple(svgs), caption)
 
 
 def phases(outcome: Outcome) -> Section | None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optimize.inference.statistics import PairedDifference, judge
+from optimize.inference.statistics import judge
 from optimize.reporting.blocks import Block, Bullets, Chart, Page, Paragraph, Section, Table
 from optimize.reporting.charts import Mark, trade_off_chart
-from optimize.reporting.headline import number, signed
+from optimize.reporting.headline import finite, gap_text, interval, number
 from optimize.reporting.html import html
 from optimize.reporting.markdown import markdown
+from optimize.reporting.settings import describe as describe_config
+from optimize.reporting.settings import setting_text
+from optimize.reporting.terminal import render_table
+from optimize.reporting.terminal import verdict as in_colour
 from optimize.runs.run_dir import write_whole
 from optimize.screening.points import Point
 from optimize.screening.screen import Screened, Worth
@@ -64,8 +67,7 @@ def verdict(screened: Screened, smallest_effect: float) -> tuple[str, str]:
     return judge(d, smallest_effect), (
         f"on {d.n} training questions that the screen did not see, the pick's {screened.measure} is "
         f"{number(pick.quality)} at {pick.tokens:.0f} context tokens, the baseline's {number(base.quality)} at "
-        f"{base.tokens:.0f}: a difference of {signed(d.mean)} (95 % interval {signed(d.low)} to {signed(d.high)}, "
-        f"{d.clusters} independent groups of questions)."
+        f"{base.tokens:.0f}: a difference of {gap_text(d)}."
     )
 
 
@@ -75,18 +77,17 @@ def render_terminal(screened: Screened, smallest_effect: float) -> RenderableTyp
     from rich.text import Text
 
     word, detail = verdict(screened, smallest_effect)
-    tone = {"better": "green", "worse": "red"}.get(word, "yellow")
     left = [Text(f"left to the search: {line}", style="dim") for line in screened.left]
     if screened.unscored:
         left.insert(0, Text(f"not scored: {screened.unscored} validation questions have no evidence", style="yellow"))
     return Group(
         "",
-        Text(f"{word.capitalize()}: {detail}", style=f"bold {tone}"),
+        in_colour(word, f"{word.capitalize()}: {detail}"),
         "",
         Text("The front: no other configuration beats these in quality, context tokens and latency at once."),
-        _rich(front_table(screened)),
+        render_table(front_table(screened)),
         Text(_worth_note(screened)),
-        _rich(worth_table(screened)),
+        render_table(worth_table(screened)),
         *left,
     )
 
@@ -117,20 +118,7 @@ def _front_row(point: Point, screened: Screened) -> tuple[str, ...]:
 
 def describe(point: Point) -> str:
     """A configuration in a few words: what has its usual value is not said."""
-    c = point.config
-    size = f"{c.splitter}" if c.splitter == "whole" else f"{c.splitter} {c.chunk_size}"
-    parts = [f"{size} x {c.top_k}", c.retriever]
-    extras = {
-        f"overlap {c.chunk_overlap:g}": c.chunk_overlap,
-        f"prefix {c.context_prefix}": c.context_prefix != "none",
-        f"weight {c.dense_weight:g}": c.retriever == "weighted",
-        c.embedder: c.embedder not in ("none", "wordllama"),
-        f"where {c.filter}": c.filter,
-        f"{c.reranker} of {c.retrieve_k}": c.reranker != "none",
-        f"cutoff {c.cutoff:g}": c.cutoff,
-        f"+{c.expansion}": c.expansion != "none",
-    }
-    return ", ".join([*parts, *(text for text, said in extras.items() if said)])
+    return describe_config(point.config)
 
 
 def worth_table(screened: Screened) -> Table:
@@ -141,28 +129,32 @@ def worth_table(screened: Screened) -> Table:
 
 
 def _worth_row(worth: Worth) -> tuple[str, ...]:
-    value = f"{worth.value}" or "(none)"
+    value = setting_text(worth.value)
     if worth.difference is None:
         return (worth.name, value, _NO_EFFECT, "")
-    return (worth.name, value, _interval(worth.difference), f"{worth.tokens:+.0f}")
-
-
-def _interval(d: PairedDifference) -> str:
-    return f"{signed(d.mean)} [{signed(d.low)}, {signed(d.high)}]"
+    return (worth.name, value, interval(worth.difference), f"{worth.tokens:+.0f}")
 
 
 def _worth_note(screened: Screened) -> str:
     return (
         f"One setting of the pick ({describe(screened.pick)}) changed at a time, on the same {screened.scored} "
-        "questions; the intervals stand each for itself."
+        "questions; the intervals are not adjusted for how many there are."
     )
 
 
 def _chart(screened: Screened) -> Block:
-    marks = [Mark(p.tokens, p.quality, _kind(p, screened), _title(p)) for p in screened.points]
+    marks = [
+        Mark(p.tokens, p.quality, kind, _title(p), name={"winner": "pick", "baseline": "baseline"}.get(kind, ""))
+        for p in screened.points
+        for kind in [_kind(p, screened)]
+    ]
     label = f"{screened.measure} against context tokens for {len(marks)} configurations"
     svg = trade_off_chart(marks, "context tokens a question", screened.measure, label)
-    return Chart(svg, f"Each point is a configuration on {screened.scored} validation questions; 'winner' is the pick.")
+    caption = (
+        f"Each point is a configuration on {screened.scored} validation questions. The line is the best to be had for "
+        "so many tokens; the table counts latency, too."
+    )
+    return Chart((svg,), caption)
 
 
 def _kind(point: Point, screened: Screened) -> str:
@@ -183,46 +175,30 @@ def _unscored(screened: Screened) -> str:
     return f"; {screened.unscored} have none and are not scored" if screened.unscored else ""
 
 
-def _rich(content: Table) -> RenderableType:
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column, title in enumerate(content.header):
-        table.add_column(title, justify="right" if column in content.numeric else "left")
-    for position, row in enumerate(content.rows):
-        table.add_row(*map(Text, row), style="bold" if position in content.marked else None)
-    return table
-
-
 def as_json(screened: Screened) -> dict[str, Any]:
     """What was found, for machines."""
-    return {
+    check = screened.check
+    content = {
         "measure": screened.measure,
         "questions": screened.scored,
         "unscored": screened.unscored,
         "max_tokens": screened.max_tokens,
         "baseline": _point_json(screened.baseline),
         "pick": _point_json(screened.pick),
-        "front": _points_json(screened.front),
-        "points": _points_json(screened.points),
+        "front": list(map(_point_json, screened.front)),
+        "points": list(map(_point_json, screened.points)),
         "worth": [asdict(worth) for worth in screened.worth],
-        "shortlist": list(screened.shortlist),
-        "check": None
-        if screened.check is None
-        else {
-            "baseline": _point_json(screened.check.baseline),
-            "pick": _point_json(screened.check.pick),
-            "difference": asdict(screened.check.difference),
+        "shortlist": screened.shortlist,
+        "check": check
+        and {
+            "baseline": _point_json(check.baseline),
+            "pick": _point_json(check.pick),
+            "difference": asdict(check.difference),
         },
-        "left": list(screened.left),
+        "left": screened.left,
         "seconds": screened.seconds,
     }
-
-
-def _points_json(points: Sequence[Point]) -> list[dict[str, Any]]:
-    return [_point_json(point) for point in points]
+    return dict(finite(content))
 
 
 def _point_json(point: Point) -> dict[str, Any]:

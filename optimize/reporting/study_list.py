@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from optimize.evaluation.outcome import Outcome
-from optimize.reporting.headline import MISSING, headline, money, signed
+from optimize.reporting.headline import MISSING, finite, headline, money, signed
 from optimize.settings.study import load_study
 from programs.errors import RagwrightError
 
@@ -91,8 +91,4 @@ def as_lines(studies: list[Listed]) -> Iterator[str]:
 
 def as_json(studies: list[Listed]) -> list[dict[str, Any]]:
     """The list for machines; ends of an interval that are infinite are null."""
-    return [{name: _finite(value) for name, value in asdict(one).items()} for one in studies]
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and value in (float("inf"), float("-inf")) else value
+    return [finite(asdict(one)) for one in studies]

@@ -5,10 +5,10 @@ from __future__ import annotations
 STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--card:#f4f6f8;--ink:#1b1f24;--soft:#57606a;--line:#d9dee4;
 --winner:#0b62c4;--trial:#6c8ebf;--base:#8a5a00;--good:#116b35;--fair:#8a5a00;--bad:#b3261e;
---gold:#fff0b8;--plus:#e3f5e8;--minus:#fdeaea}
+--gold:#fff0b8;--plus:#e3f5e8;--minus:#fdeaea;--shade:#9aa4af}
 @media(prefers-color-scheme:dark){:root{--paper:#14171b;--card:#1d2127;--ink:#e7eaee;--soft:#a3adb8;--line:#363d46;
 --winner:#6fb4ff;--trial:#7f9ccb;--base:#e2ad55;--good:#5fcf8a;--fair:#e2ad55;--bad:#ff8a80;
---gold:#5c4a00;--plus:#143422;--minus:#41191b}}
+--gold:#5c4a00;--plus:#143422;--minus:#41191b;--shade:#5b6672}}
 *{box-sizing:border-box}
 html{scroll-padding-top:12px}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
@@ -32,14 +32,18 @@ dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 .figures small{color:var(--soft)}
 nav ul{list-style:none;display:flex;flex-wrap:wrap;gap:4px 18px;padding:0;margin:20px 0 0;max-width:none}
 nav{font-size:.9rem}nav a{display:inline-block;padding:4px 0}
-.scroll{overflow-x:auto;margin:8px 0}.fit{margin:8px 0}
+/* A shade at the right edge, for as long as there is more of the table behind it. */
+.scroll{overflow-x:auto;margin:8px 0;background:linear-gradient(to left,var(--paper) 50%,transparent) 100% 0/48px 100%
+no-repeat local,linear-gradient(to left,var(--shade),transparent) 100% 0/16px 100% no-repeat scroll}
+/* Small tables stand beside each other where there is room. */
+.fit{display:inline-block;vertical-align:top;max-width:100%;margin:8px 56px 8px 0}
 table{border-collapse:collapse;font-size:.875rem;font-variant-numeric:tabular-nums}
 th,td{text-align:left;padding:5px 14px 5px 0;border-bottom:1px solid var(--line);vertical-align:top;
 font-weight:400;white-space:nowrap}
 thead th{color:var(--soft);font-weight:600;vertical-align:bottom}tbody th{color:var(--soft)}
 .scroll td:not(.num):nth-last-child(-n+2){white-space:normal;min-width:9em}
 .scroll tbody th{position:sticky;left:0;background:var(--paper)}
-.fit th,.fit td{white-space:normal;overflow-wrap:anywhere}.fit tbody th{overflow-wrap:break-word}
+.fit th,.fit td{white-space:normal;overflow-wrap:anywhere}.fit tbody th,.fit .whole{overflow-wrap:break-word}
 .num{text-align:right}tr.marked td,tr.marked th{color:var(--winner);font-weight:600}
 pre{background:var(--card);padding:12px;border-radius:4px;overflow-x:auto;font-size:.85rem;line-height:1.6}
 .diff ins,.diff del,.diff span{display:block;text-decoration:none;white-space:pre-wrap;overflow-wrap:anywhere;
@@ -52,6 +56,7 @@ svg{display:block;width:100%;height:auto;font-size:12.5px}
 @media(min-width:900px){.wide{display:grid;grid-template-columns:minmax(0,560px) minmax(0,1fr);gap:0 36px;
 align-items:center}}
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(300px,100%),1fr));gap:12px 24px}
+.pair{grid-template-columns:repeat(auto-fit,minmax(min(400px,100%),1fr));align-items:end}
 svg text{fill:var(--soft);paint-order:stroke;stroke:var(--paper);stroke-width:3px}
 svg .name,svg .value{fill:var(--ink)}svg .value{font-weight:600}
 svg .title{fill:var(--ink);font-weight:600;font-size:14px}
@@ -79,8 +84,9 @@ blockquote{margin:8px 0;padding-left:10px;border-left:3px solid var(--line);font
 blockquote p{white-space:pre-line}cite{color:var(--soft);font-style:normal;font-size:.8rem;overflow-wrap:anywhere}
 mark{background:var(--gold);color:inherit;padding:0 1px;font-weight:600}
 @media(max-width:480px){h2{margin-top:36px}table{font-size:.8rem}th,td{padding-right:8px}
+.fit{margin-right:0}pre{white-space:pre-wrap;overflow-wrap:anywhere}
 .scroll tbody th{white-space:normal;min-width:80px}.scroll td:not(.num):nth-last-child(-n+2){white-space:nowrap}
-.chart svg{font-size:14px}
+.chart svg,.pair svg{font-size:14px}.figures div:last-child:nth-child(odd){grid-column:1/-1}
 .figures{grid-template-columns:repeat(2,minmax(0,1fr))}.figures b{font-size:1.15rem}}
 @media print{nav,.skip{display:none}.scroll,pre{overflow:visible}body{font-size:11pt}}
 """

@@ -6,23 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from optimize.reporting.blocks import (
-    Block,
-    Bullets,
-    Case,
-    Chart,
-    Charts,
-    Code,
-    Diff,
-    Excerpt,
-    Fold,
-    Page,
-    Paragraph,
-    Section,
-    Side,
-    Table,
-)
-from optimize.reporting.markdown import SIGNS
+from optimize.reporting import blocks
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -37,7 +21,7 @@ _LONGEST_TABLE = 24
 _SHORT_PASSAGE = 160
 
 
-def render_page(page: Page) -> RenderableType:
+def render_page(page: blocks.Page) -> RenderableType:
     """The whole page, but for what is folded away and what is too wide; the page itself has that."""
     from rich.console import Group
     from rich.text import Text
@@ -57,7 +41,7 @@ def verdict(word: str, sentence: str) -> RenderableType:
     return Text(sentence, style=f"bold {TONES.get(word, 'yellow')}")
 
 
-def render_table(table: Table, kept: Sequence[int] | None = None) -> RenderableType:
+def render_table(table: blocks.Table, kept: Sequence[int] | None = None) -> RenderableType:
     """A table; `kept` names the rows that are shown, all by default."""
     from rich import box
     from rich.table import Table as RichTable
@@ -74,12 +58,12 @@ def render_table(table: Table, kept: Sequence[int] | None = None) -> RenderableT
     return rich
 
 
-def _figures(page: Page) -> RenderableType:
+def _figures(page: blocks.Page) -> RenderableType:
     rows = tuple((figure.name, figure.value, figure.note) for figure in page.figures)
-    return render_table(Table(("", "", ""), rows, numeric=frozenset({1})))
+    return render_table(blocks.Table(("", "", ""), rows, numeric=frozenset({1})))
 
 
-def _section(section: Section) -> Iterator[RenderableType]:
+def _section(section: blocks.Section) -> Iterator[RenderableType]:
     from rich.text import Text
 
     yield ""
@@ -88,33 +72,33 @@ def _section(section: Section) -> Iterator[RenderableType]:
         yield from _block(block)
 
 
-def _block(block: Block) -> Iterator[RenderableType]:
+def _block(block: blocks.Block) -> Iterator[RenderableType]:
     from rich.text import Text
 
     match block:
-        case Paragraph(text):
+        case blocks.Paragraph(text):
             yield Text(text)
-        case Bullets(items):
+        case blocks.Bullets(items):
             yield from (Text(f"- {item}") for item in items)
-        case Code(text):
+        case blocks.Code(text):
             yield Text(text, style="cyan")
-        case Table():
+        case blocks.Table():
             yield _table(block)
-        case Chart(_, caption, table) | Charts(_, caption, table):
+        case blocks.Chart(_, caption, table):
             if table is not None:
                 yield _table(table)
                 yield Text(caption, style="dim")
-        case Case():
+        case blocks.Case():
             yield from _case(block)
-        case Diff(name, lines):
+        case blocks.Diff(name, lines):
             yield Text(name, style="bold")
             colours = {"added": "green", "removed": "red", "skipped": "dim", "same": ""}
-            yield from (Text(f"{SIGNS[change]} {line}", style=colours[change]) for change, line in lines)
-        case Fold(summary):
+            yield from (Text(f"{blocks.SIGNS[change]} {line}", style=colours[change]) for change, line in lines)
+        case blocks.Fold(summary):
             yield Text(f"({summary}: see report.html)", style="dim")
 
 
-def _table(table: Table) -> RenderableType:
+def _table(table: blocks.Table) -> RenderableType:
     from rich.text import Text
 
     if len(table.header) > _WIDEST:
@@ -122,21 +106,21 @@ def _table(table: Table) -> RenderableType:
             return Text(f"({len(table.rows)} rows of {len(table.header)} columns: see report.html)", style="dim")
         table = _turned(table)
     if len(table.rows) > _LONGEST_TABLE:
-        shown = render_table(Table(table.header, table.rows[:_LONGEST_TABLE], table.numeric, table.marked))
+        shown = render_table(blocks.Table(table.header, table.rows[:_LONGEST_TABLE], table.numeric, table.marked))
         from rich.console import Group
 
         return Group(shown, Text(f"({len(table.rows) - _LONGEST_TABLE} more rows: see report.html)", style="dim"))
     return render_table(table)
 
 
-def _turned(table: Table) -> Table:
+def _turned(table: blocks.Table) -> blocks.Table:
     """Rows become columns."""
     every = [table.header, *table.rows]
     header, *rows = (tuple(row[column] for row in every) for column in range(len(table.header)))
-    return Table(header, tuple(rows), frozenset(range(1, len(every))))
+    return blocks.Table(header, tuple(rows), frozenset(range(1, len(every))))
 
 
-def _case(case: Case) -> Iterator[RenderableType]:
+def _case(case: blocks.Case) -> Iterator[RenderableType]:
     from rich.text import Text
 
     yield Text(f"\n{case.question}", style="bold")
@@ -145,7 +129,7 @@ def _case(case: Case) -> Iterator[RenderableType]:
         yield _side(side)
 
 
-def _side(side: Side) -> RenderableType:
+def _side(side: blocks.Side) -> RenderableType:
     from rich.text import Text
 
     text = Text(f"  {side.name:<9} {side.score}  {side.answer}")
@@ -158,7 +142,7 @@ def _side(side: Side) -> RenderableType:
     return text
 
 
-def _shortened(excerpt: Excerpt) -> Iterator[tuple[str, bool]]:
+def _shortened(excerpt: blocks.Excerpt) -> Iterator[tuple[str, bool]]:
     """As much of a passage as is around its first gold, on one line."""
     parts = [(re.sub(r"\s+", " ", text), gold) for text, gold in excerpt.parts]
     place = next((place for place, (_, gold) in enumerate(parts) if gold), None)

@@ -11,8 +11,9 @@ import numpy as np
 from optimize.evaluation.outcome import Entry, Outcome, Summary
 from optimize.inference.pareto import Losses, front, knee
 from optimize.reporting.blocks import Block, Chart, Paragraph, Section, Table
-from optimize.reporting.charts import Mark, describe, same, trade_off_chart
+from optimize.reporting.charts import Mark, trade_off_chart
 from optimize.reporting.headline import believed, is_known, number
+from optimize.reporting.settings import describe, same
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +53,13 @@ def trade_offs(outcome: Outcome, tolerance: float, cost: str = "prompt_tokens") 
     """
     known = COSTS[cost] if _priced(outcome, COSTS[cost]) else COSTS["prompt_tokens"]
     entries = [e for e in (outcome.baseline, *outcome.trials) if e.summary.valid and is_known(e.estimate)]
-    if not any(entry in outcome.trials for entry in entries):
+    if all(entry.phase == "baseline" for entry in entries):
         return None
     losses = np.array([[known.of(entry.summary), -_estimate(entry)] for entry in entries])
     best = sorted(front(losses), key=lambda place: tuple(losses[place]))
     remarks = _remarks(losses[best], tolerance)
     rows = tuple(_row(outcome, entries[place], known, remarks.get(n, "")) for n, place in enumerate(best))
-    chosen = [outcome.winner is not None and same(entries[place], outcome.winner) for place in best]
-    marked = frozenset(n for n, is_chosen in enumerate(chosen) if is_chosen)
+    marked = frozenset(n for n, place in enumerate(best) if same(entries[place], outcome.winner))
     header = ("trial", "estimate", known.title, "asked", "", "setting")
     table = Table(header, rows, numeric=frozenset({1, 2, 3}), marked=marked)
     blocks: list[Block] = [_chart(outcome, entries, best, known), Paragraph(_ABOUT), table]
@@ -95,10 +95,14 @@ def _remarks(losses: Losses, tolerance: float) -> dict[int, str]:
 
 
 def _row(outcome: Outcome, entry: Entry, cost: Cost, remark: str) -> tuple[str, ...]:
-    if outcome.winner is not None and same(entry, outcome.winner):
+    if same(entry, outcome.winner):
         remark = f"{remark}, winner" if remark else "winner"
     asked = f"{entry.summary.n} of {outcome.baseline.summary.n}"
-    return (entry.unit, believed(entry), number(cost.of(entry.summary), cost.digits), asked, remark, describe(entry))
+    return (entry.unit, believed(entry), number(cost.of(entry.summary), cost.digits), asked, remark, _setting(entry))
+
+
+def _setting(entry: Entry) -> str:
+    return f"{describe(entry.config)}, {entry.config.prompt_format}, {entry.candidate}"
 
 
 def _drawn(outcome: Outcome, entries: Sequence[Entry], best: Sequence[int]) -> list[Entry]:
@@ -118,23 +122,25 @@ def _chart(outcome: Outcome, every: Sequence[Entry], best: Sequence[int], cost: 
         Mark(
             cost.of(entry.summary),
             _estimate(entry),
-            _kind(outcome, entry),
-            f"{entry.unit}: {believed(entry)}, {number(cost.of(entry.summary), cost.digits)}; {describe(entry)}",
+            kind,
+            f"{entry.unit}: {believed(entry)}, {number(cost.of(entry.summary), cost.digits)}; {_setting(entry)}",
             entry.spread or 0.0,
             entry.summary.n < outcome.baseline.summary.n,
+            "" if kind == "trial" else kind,
         )
         for entry in entries
+        for kind in [_kind(outcome, entry)]
     ]
     trials = sum(mark.kind != "baseline" for mark in marks)
     label = f"Estimate against {cost.title} for {trials} trials"
     caption = (
         "Each point is a trial with what is believed of its score on all search questions, ± one standard deviation; "
-        "fainter ones were asked only some of them. The line is the best to be had for so much. Point at a mark for "
-        "its setting."
+        "fainter ones were asked only some of them. The line is the best estimate to be had for so much. Point at a "
+        "mark for its setting."
     )
     if len(entries) < len(every):
         caption += f" Of {len(every):,} the {len(entries)} on the front or with the highest estimates are drawn."
-    return Chart(trade_off_chart(marks, cost.title, f"{outcome.metric}, estimate", label), caption)
+    return Chart((trade_off_chart(marks, cost.title, f"{outcome.metric}, estimate", label),), caption)
 
 
 def _priced(outcome: Outcome, cost: Cost) -> bool:
@@ -144,7 +150,7 @@ def _priced(outcome: Outcome, cost: Cost) -> bool:
 def _kind(outcome: Outcome, entry: Entry) -> str:
     if entry.phase == "baseline":
         return "baseline"
-    return "winner" if outcome.winner is not None and same(entry, outcome.winner) else "trial"
+    return "winner" if same(entry, outcome.winner) else "trial"
 
 
 def _estimate(entry: Entry) -> float:

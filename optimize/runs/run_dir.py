@@ -50,6 +50,12 @@ class RunDir:
         """What is taken away."""
         return self.path / "export"
 
+    @property
+    def command(self) -> str | None:
+        """The command that works on the study: `optimize`, `sweep` or `compile`; None where none was recorded."""
+        found = self.read_json("command.json")
+        return found if isinstance(found, str) else None
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep a second process out.

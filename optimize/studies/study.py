@@ -59,6 +59,11 @@ class Phases:
     search: bool = True
     verdict: bool = True
 
+    @property
+    def command(self) -> str:
+        """The command that does these parts."""
+        return "sweep" if not self.compile else "optimize" if self.search else "compile"
+
 
 @dataclass
 class Study:
@@ -107,6 +112,7 @@ class Study:
                 self.allocation = self.allocation.without_verdict("this command looks no further than the search")
             self.budget = open_budget(self.config.budget, self.run, self.allocation.reserved_calls)
             self.run.write_text("study.yaml", dump_study(self.config))
+            self.run.write_json("command.json", self.phases.command)
             self.screen = self._open_screen()
             self.bench = self._bench()
             try:

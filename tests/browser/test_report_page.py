@@ -72,6 +72,20 @@ WIDE = """
   .map(one => one.outerHTML.slice(0, 80))
 """
 
+BROKEN = """
+() => [...document.querySelectorAll('.fit .whole')]
+  .filter(one => !one.textContent.includes('['))
+  .filter(one => { const range = document.createRange(); range.selectNodeContents(one);
+                   return new Set([...range.getClientRects()].map(r => Math.round(r.top))).size > 1; })
+  .map(one => one.textContent)
+"""
+"""Numbers that are broken in two."""
+
+BESIDE = """
+() => { const tables = [...document.querySelector('section').querySelectorAll('.fit')].slice(0, 2);
+        return [tables.map(one => one.getBoundingClientRect().top), document.documentElement.scrollWidth]; }
+"""
+
 REACHABLE = """
 () => {
   document.querySelectorAll('details').forEach(one => one.open = true);
@@ -90,7 +104,15 @@ def test_every_plot_is_drawn_and_nothing_leaves_the_page(
         drawings = visited.page.evaluate(DRAWN)
         visited.shoot(f"report-{width}-{scheme}", whole=True)
         labels = [drawing["label"] for drawing in drawings]
-        for wanted in ("on test", "Questions left", "Estimate against", "from worst to best", "are worth", "Gain over"):
+        for wanted in (
+            "on test",
+            "winner minus baseline",
+            "Questions left",
+            "Estimate against",
+            "from worst to best",
+            "are worth",
+            "Gain over",
+        ):
             assert any(wanted in label for label in labels), (wanted, labels)
         for drawing in drawings:
             assert drawing["width"] > 200 and drawing["height"] > 80, drawing
@@ -114,6 +136,29 @@ def test_nothing_is_wider_than_the_page_when_all_is_open(
         # What is wider than the page scrolls by itself, and only what is made for it does.
         wide = visited.page.evaluate(WIDE)
         assert wide == []
+        assert visited.page.evaluate(BROKEN) == []
+
+
+def test_a_phone_shows_that_a_table_goes_on_and_whole_commands(study: RealStudy, visit: Visiting) -> None:
+    with visit(study.report.as_uri(), width=390) as visited:
+        finalists = visited.page.locator("section", has_text="Finalists on the confirm").last.locator(".scroll")
+        seen = []
+        for left in (0, 10_000):
+            for background in ("", "none"):
+                finalists.evaluate(
+                    "(one, [left, b]) => { one.scrollLeft = left; one.style.background = b; }", [left, background]
+                )
+                seen.append(finalists.screenshot())
+        assert seen[0] != seen[1], "no shade where the table goes on"
+        assert seen[2] == seen[3], "a shade where it ends"
+        assert visited.page.evaluate("[...document.querySelectorAll('pre')].every(p => p.scrollWidth <= p.clientWidth)")
+
+
+def test_what_was_set_differently_is_beside_the_numbers(study: RealStudy, visit: Visiting) -> None:
+    with visit(study.report.as_uri()) as visited:
+        tops, page_width = visited.page.evaluate(BESIDE)
+        assert tops[0] == tops[1]
+        assert page_width <= 1280
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
