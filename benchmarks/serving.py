@@ -98,14 +98,15 @@ def main() -> None:
             address = ends.enter_context(stub(asked.delay_ms / 1000, chat))
         export = copy_export(asked.export, folder / "export", original, address, asked.clients)
         questions = some_questions(Path(original["dataset"]))
-        path, bodies = prompts(export, asked.runs, questions)
+        runs = beside(asked.runs, folder / "runs")
+        path, bodies = prompts(export, runs, questions)
         print(f"{asked.clients} clients, {asked.seconds} s each, {os.cpu_count()} cores, {asked.workers} processes")
         # A first run warms both sides up.
         warm = Load(asked.clients, 2, folder)
         warm.put(f"{address}{path}", bodies, f"warm-{time.time_ns()}")
         bare = load.put(f"{address}{path}", bodies, f"bare-{time.time_ns()}")
         show("bare endpoint", bare)
-        with served(export, asked.runs, asked.workers) as (url, processes):
+        with served(export, runs, asked.workers) as (url, processes):
             asks = [{"question": question} for question in questions]
             warm.put(f"{url}/ask", asks, f"warm-{time.time_ns()}")
             before = cpu_seconds(processes)
@@ -124,8 +125,15 @@ def copy_export(source: Path, target: Path, pipeline: dict[str, Any], address: s
     """The same export with another LM."""
     shutil.copytree(source, target)
     lm = {name: pipeline["lm"].get(name) for name in ("endpoint", "temperature", "max_tokens")}
-    changed = {**pipeline, "lm": {**lm, "model": "openai/stub", "api_base": address, "threads": threads, "retries": 0}}
+    changed = {**pipeline, "lm": {**lm, "model": "openai/stub", "api_base": address, "threads": threads, "retries": 1}}
     (target / "pipeline.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
+    return target
+
+
+def beside(runs: Path, target: Path) -> Path:
+    """A runs folder with the same indexes and a cache of its own: made-up answers stay out of the other one."""
+    target.mkdir()
+    (target / "indexes").symlink_to((runs / "indexes").resolve(), target_is_directory=True)
     return target
 
 

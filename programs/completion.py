@@ -97,10 +97,10 @@ class CompletionEngine:
     """
 
     def __init__(self, model: str, api_base: str, api_key: str | None, timeout_s: float) -> None:
-        self._model, self._url, self._timeout_s = model, api_base.rstrip("/") + "/completions", timeout_s
-        self._headers = {"Content-Type": "application/json"}
+        self._model, self.url, self._timeout_s = model, api_base.rstrip("/") + "/completions", timeout_s
+        self.headers = {"Content-Type": "application/json"}
         if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key}"
+            self.headers["Authorization"] = f"Bearer {api_key}"
 
     def complete(self, request: Request) -> Response:
         """Continue the request's text.
@@ -108,8 +108,18 @@ class CompletionEngine:
         Raises:
             dspy.lm15.LM15Error: What the server or the network refused, by kind.
         """
-        body = {"model": self._model, "prompt": prompt_text(request), **sampling_params(request)}
-        answer = self._post(body)
+        return self.read(request, self._post(self.body(request)))
+
+    def body(self, request: Request) -> dict[str, Any]:
+        """What the server is sent."""
+        return {"model": self._model, "prompt": prompt_text(request), **sampling_params(request)}
+
+    def read(self, request: Request, answer: Any) -> Response:
+        """The response in what the server said, decoded from JSON.
+
+        Raises:
+            dspy.lm15.ProviderError: It holds none.
+        """
         try:
             choice = answer["choices"][0]
             return text_response(request, str(choice["text"]), answer, choice.get("finish_reason"))
@@ -124,12 +134,12 @@ class CompletionEngine:
     def _post(self, body: Mapping[str, Any]) -> Any:
         from dspy.lm15 import ProviderError, TimeoutError, TransportError
 
-        request = urllib.request.Request(self._url, json.dumps(body).encode(), self._headers)
+        request = urllib.request.Request(self.url, json.dumps(body).encode(), self.headers)
         try:
             with urllib.request.urlopen(request, timeout=self._timeout_s) as reply:
                 return json.loads(reply.read())
         except urllib.error.HTTPError as error:
-            problem = _http_problem(error.code, error.read(10_000).decode(errors="replace"))
+            problem = http_problem(error.code, error.read(10_000).decode(errors="replace"))
         except (OSError, http.client.HTTPException) as error:
             late = "timed out" in str(error)
             problem = TimeoutError("no answer in time") if late else TransportError(f"no connection: {error}")
@@ -139,7 +149,8 @@ class CompletionEngine:
         raise problem
 
 
-def _http_problem(status: int, text: str) -> Exception:
+def http_problem(status: int, text: str) -> Exception:
+    """The error that an HTTP status says, with what the server wrote."""
     from dspy import lm15
 
     kinds: dict[int, type[Exception]] = {

@@ -74,6 +74,11 @@ class Gate:
         """Why every call is refused, or None."""
         return self._refusal
 
+    @property
+    def is_sure(self) -> bool:
+        """Whether the endpoint has answered, and nothing since says that it would not now."""
+        return self._refusal is None and self._open.is_set() and not self._failures
+
     def call(self, send: Callable[[], T]) -> T:
         """Send one call, or refuse it where the endpoint is known to refuse all.
 

@@ -217,6 +217,7 @@ def _remote_engine(spec: LMSpec, metered: Mapping[str, Any]) -> MeteredEngine:
         remote.send,
         Gate(describe_endpoint(spec), key.origin, secrets),
         spec.endpoint_identity(),
+        endpoint=remote.endpoint,
         price=remote.price,
         bare_completions=spec.endpoint == "completion",
         hints=remote.hints,

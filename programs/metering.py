@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import threading
@@ -18,6 +19,7 @@ from programs.rollout import current_sample
 if TYPE_CHECKING:
     from dspy.lm15 import Request, Response
 
+    from programs.async_endpoint import AsyncEndpoint
     from programs.gate import Gate
     from programs.response_cache import ResponseCache
 
@@ -77,6 +79,7 @@ class MeteredEngine:
         admit: Called before a call is sent; raises `BudgetExhaustedError` to refuse it.
         on_call: Called after each call, cached or sent, failed or not; from many threads.
         repeat: Which repetition of the same calls this is: another number never meets the other's answers.
+        endpoint: Sends one request from an event loop, in one attempt; None where that takes a thread.
         seed: Base of the requests' seeds; None: requests keep what they came with.
         price: The price in USD of a response, None where unknown.
         bare_completions: Whether `programs.completion.BARE` requests may be sent.
@@ -94,12 +97,14 @@ class MeteredEngine:
         admit: Callable[[], None] | None = None,
         on_call: Callable[[CallRecord], None] | None = None,
         repeat: int = 0,
+        endpoint: AsyncEndpoint | None = None,
         seed: int | None = None,
         price: Callable[[Request, Response], float | None] = lambda request, response: None,
         bare_completions: bool = False,
         hints: Mapping[str, Any] | None = None,
     ) -> None:
-        self._send, self._gate, self._identity, self._cache = send, gate, dict(identity), cache
+        self._send, self._endpoint = send, endpoint
+        self._gate, self._identity, self._cache = gate, dict(identity), cache
         self._role, self._repeat, self._seed, self._price = role, repeat, seed, price
         self._admit = admit or (lambda: None)
         self._on_call = on_call or (lambda record: None)
@@ -107,6 +112,7 @@ class MeteredEngine:
         self.bare_completions = bare_completions
         self._lock = threading.Lock()
         self._errors = 0
+        self._under_way: dict[str, asyncio.Future[None]] = {}
 
     @property
     def errors(self) -> int:
@@ -150,6 +156,38 @@ class MeteredEngine:
         with self._alone(key):
             return self._recall(key) or self._ask(key, request)
 
+    async def acomplete(self, request: Request) -> Response | None:
+        """Answer a request from an event loop, where all goes well; None: it takes `complete`, in a thread.
+
+        That is where an endpoint has not answered yet or is in doubt, and where the one attempt made here fails:
+        `complete` asks again, with its retries and its probes, and knows what to say.
+
+        Raises:
+            BudgetExhaustedError: The budget does not allow the call.
+        """
+        from dspy.utils.exceptions import LMError
+
+        request, key = self._identify(request)
+        while (first := self._under_way.get(key)) is not None:
+            await asyncio.wait([first])
+        known = self._recall(key)
+        if known is not None or self._endpoint is None or not self._gate.is_sure:
+            return known
+        self._admit()
+        self._under_way[key] = asyncio.get_running_loop().create_future()
+        started = time.perf_counter()
+        try:
+            response = await self._endpoint.send(request)
+            latency_s, usd = time.perf_counter() - started, self._price(request, response)
+            self._report(self._record(key, response, latency_s, usd, paid=True))
+            self._keep(key, response, latency_s, usd)
+        except LMError as error:
+            self._report(self._failure(key, error, time.perf_counter() - started))
+            return None
+        finally:
+            self._under_way.pop(key).set_result(None)
+        return response
+
     def confirm(self) -> None:
         """Make sure that the endpoint lives where its latest call failed: ask before failures are kept as results.
 
@@ -162,6 +200,11 @@ class MeteredEngine:
 
     def close(self) -> None:
         """Nothing to close: what sends is shared by several engines."""
+
+    async def aclose(self) -> None:
+        """Close what `acomplete` opened; for the end of its event loop."""
+        if self._endpoint is not None:
+            await self._endpoint.aclose()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MeteredEngine:
         # Copies of a program count, and pay, with the same engine.
@@ -220,9 +263,7 @@ class MeteredEngine:
         try:
             response = self._send(request)
         except Exception as error:
-            said = self._gate.clean(f"{type(error).__name__}: {error}").splitlines()[0][:500]
-            waited = time.perf_counter() - started
-            self._report(CallRecord(self._role, key, 0, 0, 0, waited, None, paid=True, error=said))
+            self._report(self._failure(key, error, time.perf_counter() - started))
             raise
         latency_s = _reported_latency(response) or time.perf_counter() - started
         usd = self._price(request, response)
@@ -240,6 +281,10 @@ class MeteredEngine:
         usage = response.usage
         tokens = (usage.input_tokens or 0, usage.output_tokens or 0, usage.cache_read_tokens or 0)
         return CallRecord(self._role, key, *tokens, latency_s, usd, paid)
+
+    def _failure(self, key: str, error: Exception, latency_s: float) -> CallRecord:
+        said = self._gate.clean(f"{type(error).__name__}: {error}").splitlines()[0][:500]
+        return CallRecord(self._role, key, 0, 0, 0, latency_s, None, paid=True, error=said)
 
     def _report(self, record: CallRecord) -> None:
         for records in _collectors.get():

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from itertools import count
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
+from programs.async_endpoint import AsyncEndpoint
 from programs.completion import CompletionEngine, is_bare
 from programs.errors import RagwrightError
 
 if TYPE_CHECKING:
-    import dspy
-    from dspy.lm15 import Request, Response
+    from dspy.clients.engines.lm15_engine import LM15Engine
+    from dspy.lm15 import Request, Response, RouterConfig
 
 NO_KEY = "no-key"
 """Sent where a person names an address and no key: many local servers want some word there."""
@@ -94,6 +97,14 @@ def public_address(address: str) -> str:
     return urlunsplit((parts.scheme, shown, parts.path.rstrip("/"), "", ""))
 
 
+@lru_cache(maxsize=256)
+def _is_listed(provider: str, model: str) -> bool:
+    """Whether the price list that comes with DSPy has the model: looking for one that it lacks takes milliseconds."""
+    from dspy.clients.model_metadata import model_info
+
+    return bool(model_info(provider, model))
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """A key and where it came from. It is never printed.
@@ -147,12 +158,17 @@ class RemoteLM:
         timeout_s: Seconds to wait for an answer.
         retries: Further attempts where the network, a limit or the server failed; never where the key was refused.
 
+    Attributes:
+        endpoint: The same from an event loop, in one attempt; None where that takes a thread: no retry is allowed, or
+            the service is not one's own server.
+
     Raises:
         RagwrightError: The settings are not what this model takes.
     """
 
     def __init__(self, model: str, address: str | None, key: Key, timeout_s: float, retries: int) -> None:
         import dspy
+        from dspy.clients.engines.lm15_engine import LM15Engine
 
         self._model, self._address, self._key = model, address, key
         self._provider = find_provider(model)
@@ -160,8 +176,19 @@ class RemoteLM:
         given = {name: value for name, value in clients.items() if value is not None}
         # An explicit Request carries the sampling parameters; the client has none of its own.
         self._chat = dspy.LM(model, cache=False, num_retries=retries, timeout=timeout_s, **given)
-        bare = CompletionEngine(model.partition("/")[2] or model, address, key.value, timeout_s) if address else None
-        self._bare = dspy.LM(model, cache=False, num_retries=retries, engine=bare) if bare else None
+        self._retries = retries
+        name = model.partition("/")[2] or model
+        self._bare = CompletionEngine(name, address, key.value, timeout_s) if address else None
+        self._own: LM15Engine | None = None
+        self.endpoint: AsyncEndpoint | None = None
+        if self._bare is not None and self._provider.native and address != self._provider.address:
+            config = self._own_server(key, timeout_s)
+            # Through its client, DSPy would look after each call for a price that no list has: some milliseconds,
+            # which is more than all the rest of a call.
+            self._own = LM15Engine(config)
+            if retries:
+                # An attempt from the loop that fails is made again by a thread, which is a retry.
+                self.endpoint = AsyncEndpoint(model, self._bare, config, timeout_s)
 
     @property
     def hints(self) -> dict[str, Callable[[], Any]]:
@@ -179,16 +206,43 @@ class RemoteLM:
         Raises:
             dspy.utils.exceptions.LMError: The endpoint refused or did not answer.
         """
-        import dspy
-
-        client: dspy.LM = self._chat
         if is_bare(request):
             assert self._bare is not None, "a bare completion needs an address"
-            client = self._bare
+            return self._attempts(self._bare.complete, request)
+        if self._own is not None:
+            return self._attempts(self._own.complete, request)
+        import dspy
+
         # The caller's LM already writes the history, counts the usage and runs the callbacks of this call.
         with dspy.context(disable_history=True, usage_tracker=None, callbacks=[], send_stream=None):
-            response: Response = client(request)
+            response: Response = self._chat(request)
         return response
+
+    def _attempts(self, complete: Callable[[Request], Response], request: Request) -> Response:
+        """Ask until there is an answer, the error is one that stays, or the retries are used up."""
+        from dspy.clients.errors import error_boundary
+        from dspy.utils.exceptions import is_retryable_lm_error
+
+        for attempt in count():
+            try:
+                with error_boundary(self._model, provider=self._provider.name, unexpected=True):
+                    return complete(request)
+            except Exception as error:
+                if attempt >= self._retries or not is_retryable_lm_error(error):
+                    raise
+                wait = getattr(error, "retry_after", None)
+            time.sleep(min(2**attempt, 60) if wait is None else wait)
+        raise AssertionError("the loop ends by an answer or an error")
+
+    def _own_server(self, key: Key, timeout_s: float) -> RouterConfig:
+        from dspy.lm15 import RouterConfig, Timeouts
+
+        name, address = self._provider.name, self._address
+        return RouterConfig(
+            api_keys={name: key.value} if key.value is not None else None,
+            base_urls={name: address} if address is not None else None,
+            timeouts=Timeouts(read=timeout_s, write=timeout_s),
+        )
 
     def price(self, request: Request, response: Response) -> float | None:
         """The price in USD by the price list that comes with DSPy or litellm; None where the model is not on it."""
@@ -197,6 +251,8 @@ class RemoteLM:
         from dspy.clients.costs import estimate_cost
 
         model = self._model.partition("/")[2] or self._model
+        if not _is_listed(self._provider.name, response.model) and not _is_listed(self._provider.name, model):
+            return None
         usd: float | None = estimate_cost(
             response, provider=self._provider.name, requested_model=model, request=request
         )[0]

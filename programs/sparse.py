@@ -71,8 +71,21 @@ class SparseIndex:
 
     def scores(self, questions: Sequence[str]) -> Iterator[tuple[Positions, Scores]]:
         """For each question the chunks that share a term with it, in their order, and their scores, above 0."""
+        if len(questions) == 1:
+            yield self._scores_of(questions[0])
+            return
         for asked in self._asked(questions):
             yield from _rows(asked.counts @ self._weights)
+
+    def _scores_of(self, question: str) -> tuple[Positions, Scores]:
+        """The same for one question, term by term: a product of matrices takes three times as long to set up."""
+        row = np.zeros(self._size, dtype=np.float32)
+        for term, count in Counter(question_terms(question)).items():
+            if (number := self._vocabulary.get(term)) is not None:
+                stretch = slice(self._starts[number], self._starts[number + 1])
+                row[self._bm25.scores["indices"][stretch]] += np.float32(count) * self._bm25.scores["data"][stretch]
+        positions = np.flatnonzero(row)
+        return positions, row[positions]
 
     def shares(self, questions: Sequence[str]) -> Iterator[tuple[Positions, Scores]]:
         """As `scores`, but which share of the question's distinct terms a chunk has, rare ones counting more; to 1.

@@ -112,7 +112,7 @@ def exported(studied: Studied, lm: OpenAIServer, tmp_path: Path) -> Exporter:
 def serving(folder: Path, runs: Path, **settings: Any) -> Iterator[Client]:
     """The export's routes behind a real server in a thread of this process."""
     service = open_service(Settings(folder, runs, **settings))
-    config = uvicorn.Config(service, port=0, log_config=None, access_log=False, lifespan="off")
+    config = uvicorn.Config(service, port=0, log_config=None, access_log=False)
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         server = uvicorn.Server(config)

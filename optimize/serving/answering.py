@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optimize.evaluation.rows import money
 from optimize.serving.cache import ServedCache
+from optimize.serving.direct import Ask, DirectRAG, open_ask
 from optimize.serving.search import hearing
 from programs.errors import EndpointError, RagwrightError
-from programs.metering import CallRecord, collect_calls
+from programs.metering import CallRecord, MeteredEngine, collect_calls
 from programs.rag import RAG
 from programs.types import Passage
 
@@ -112,7 +115,8 @@ class Answerer:
     def __init__(self, exported: ExportedProgram, runs: Path) -> None:
         self._cache = ServedCache(runs / "cache" / "responses.sqlite")
         self._exported = exported
-        self._exported = self._reopened()
+        self._engines: list[MeteredEngine] = []
+        self._ask = self._opened()
         self._lock = threading.Lock()
         self._away_until: float | None = None
         self._searches_once = type(exported.program) is RAG
@@ -140,6 +144,11 @@ class Answerer:
         if callable(search):
             search("warm up")
 
+    async def aclose(self) -> None:
+        """Close the connections of `answer_from_loop`; for the end of its event loop."""
+        for engine in self._engines:
+            await engine.aclose()
+
     def close(self) -> None:
         """Keep the answers that are not on disk yet; no more questions can be asked."""
         self._cache.close()
@@ -154,54 +163,76 @@ class Answerer:
         Raises:
             AnswerError: There is no answer, and why.
         """
+        ask = self._ask
         try:
-            exported = self._present()
+            ask = self._present()
             with collect_calls() as calls, hearing(found if self._searches_once else None):
-                answer, passages = exported.ask(question)
-        except AnswerError:
-            self._count(failed=1)
-            raise
+                answer, passages = ask(question)
+            return self._answered_with(answer, passages, calls)
         except Exception as error:  # noqa: BLE001  # a person's program may raise anything
-            self._count(failed=1)
-            # Said once, and not by every question that was under way.
-            known = isinstance(error, EndpointError) and not self._leave(exported)
-            refusal = _away("") if known else explain(error)
-        else:
-            self._count(answered=1)
-            return Answered(answer, passages, tuple(calls))
+            refusal = self._refusal(ask, error)
         # Outside the handler: the provider's error is not chained to what whoever asked may see.
         raise refusal
 
-    def _count(self, answered: int = 0, failed: int = 0) -> None:
-        with self._lock:
-            self._answered += answered
-            self._failed += failed
+    async def answer_from_loop(self, question: str, pool: Executor) -> Answered:
+        """The same from an event loop: a thread of the pool is taken only where one is needed.
 
-    def _present(self) -> ExportedProgram:
-        """The export with an LM that may be asked."""
+        Raises:
+            AnswerError: There is no answer, and why.
+        """
+        ask, refusal = self._ask, None
+        if isinstance(ask, DirectRAG) and self._away_until is None:
+            try:
+                with collect_calls() as calls:
+                    found = await ask.from_loop(question, pool)
+                if found is not None:
+                    return self._answered_with(*found, calls)
+            except Exception as error:  # noqa: BLE001  # as above
+                refusal = self._refusal(ask, error)
+        if refusal is not None:
+            raise refusal
+        return await asyncio.get_running_loop().run_in_executor(pool, self.answer, question)
+
+    def _answered_with(self, answer: str, passages: tuple[Passage, ...], calls: list[CallRecord]) -> Answered:
+        with self._lock:
+            self._answered += 1
+        return Answered(answer, passages, tuple(calls))
+
+    def _refusal(self, ask: Ask, error: Exception) -> AnswerError:
+        """What whoever asked is told of an error."""
+        with self._lock:
+            self._failed += 1
+        if isinstance(error, AnswerError):
+            return error
+        # Said once, and not by every question that was under way.
+        known = isinstance(error, EndpointError) and not self._leave(ask)
+        return _away("") if known else explain(error)
+
+    def _present(self) -> Ask:
+        """What answers, with an LM that may be asked."""
         with self._lock:
             if self._away_until is None:
-                return self._exported
+                return self._ask
             if time.monotonic() < self._away_until:
                 raise _away("")
-            self._exported = self._reopened()
+            self._ask = self._opened()
             self._away_until = None
-            return self._exported
+            return self._ask
 
-    def _leave(self, exported: ExportedProgram) -> bool:
+    def _leave(self, ask: Ask) -> bool:
         """Ask the LM no more for a while; whether that is news."""
         with self._lock:
             # A call that began before the LM was opened anew says nothing of the new one.
-            if exported is not self._exported or self._away_until is not None:
+            if ask is not self._ask or self._away_until is not None:
                 return False
             self._away_until = time.monotonic() + RETRY_AFTER_S
             return True
 
-    def _reopened(self) -> ExportedProgram:
-        """The same with a new gate: the old one refuses for good."""
-        from programs.lm import open_lm
-
-        return replace(self._exported, lm=open_lm(self._exported.spec, cache=self._cache))
+    def _opened(self) -> Ask:
+        """The export with a new gate before its LM: the old one refuses for good."""
+        exported = replace(self._exported, cache=self._cache).reopened()
+        self._engines.append(exported.lm.engine)
+        return open_ask(exported)
 
 
 def one_line(error: BaseException) -> str:

@@ -79,7 +79,7 @@ class Service:
         self.about, self.model = dict(about), model
         self._answerer, self._access = answerer, access
         self._threads, self._open, self._begun = threads, 0, int(time.time())
-        self._pool = ThreadPoolExecutor(threads, "answer")
+        self._pool, self._turns = ThreadPoolExecutor(threads, "answer"), asyncio.Semaphore(threads)
         self._routes: dict[str, tuple[str, Handler]] = {
             "/health": ("GET", self.health),
             "/ask": ("POST", self.ask),
@@ -94,6 +94,8 @@ class Service:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request: this is the ASGI application, and every error is one line of JSON and one of the log."""
+        if scope["type"] == "lifespan":
+            return await self._live(receive, send)
         assert scope["type"] == "http", "nothing else is asked for"
         request = Request(scope, receive)
         try:
@@ -107,6 +109,14 @@ class Service:
             what = AnswerError("the server failed on this request.", 500, "internal_error", type(error).__name__)
             response = _error(what)
         await response(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """What the server does at its beginning and at its end."""
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._answerer.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
 
     def _route(self, method: str, path: str) -> Handler:
         """What answers at an address.
@@ -221,7 +231,11 @@ class Service:
             raise AnswerError("too many questions are waiting; try again soon.", 503, "overloaded", "", 1)
         self._open += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, self._answerer.answer, question, found)
+            async with self._turns:
+                if found is None:
+                    return await self._answerer.answer_from_loop(question, self._pool)
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self._pool, self._answerer.answer, question, found)
         finally:
             self._open -= 1
 

@@ -72,6 +72,11 @@ class BatchedSearch:
         self._lock, self._busy = threading.Lock(), False
         self._waiting: list[_Waiting] = []
 
+    @property
+    def is_light(self) -> bool:
+        """Whether one search takes a fraction of a millisecond: words are counted, and no model computes."""
+        return self.search.config.retriever == "sparse" and self.search.config.reranker in ("none", "lexical")
+
     def __call__(self, question: str) -> tuple[Passage, ...]:
         """As `Search`.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,8 +36,8 @@ class Settings:
         runs: Holds its index and the cached responses.
         host: The address to listen at.
         port: 0 for any free one.
-        threads: Questions answered at the same time, in all processes together; None: as many as the LM is asked for
-            in the study.
+        threads: Questions answered at the same time by each process; None: as many as the LM is asked for in the
+            study.
         workers: Processes.
         key_env: Environment variable with the key that clients have to send; None lets everyone in.
     """
@@ -80,9 +81,12 @@ def open_service(settings: Settings) -> Service:
     batch_searches(exported.program)
     answerer = Answerer(exported, settings.runs)
     answerer.warm()
-    threads = -(-(settings.threads or exported.spec.threads) // settings.workers)
+    threads = settings.threads or exported.spec.threads
     # With a key no page in a browser gets an answer, under whatever name it calls this machine.
     access = Access(key, LOOPBACK_NAMES if settings.is_local and key is None else None)
+    # What is loaded stays: looking through it for garbage, again and again, would halt answers for a tenth of a second.
+    gc.collect()
+    gc.freeze()
     return Service(answerer, describe(exported), model_name(exported), threads, access)
 
 
@@ -93,16 +97,17 @@ def serve(settings: Settings) -> None:
         RagwrightError: The export does not open, the key is missing, or the port is taken.
     """
     _set_up_logs()
-    with _listening(settings) as bound:
+    with _listening(settings) as sockets:
         service = open_service(settings)
         # From now on questions are taken, and wait for the moment that the rest takes.
-        bound.listen(_BACKLOG)
-        _announce(service, settings, bound.getsockname()[1])
+        for one in sockets:
+            one.listen(_BACKLOG)
+        _announce(service, settings, sockets[0].getsockname()[1])
         if settings.workers > 1:
             service.close()
-            Multiprocess(_configuration(settings, factory=True, workers=settings.workers), [bound]).run()
+            _Workers(_configuration(settings, factory=True, workers=settings.workers), sockets).run()
         else:
-            _Server(_configuration(service)).run([bound])
+            _Server(_configuration(service)).run(sockets)
     service.close()
     print("ended.", file=sys.stderr, flush=True)
     if service.busy:
@@ -127,6 +132,26 @@ class _Server(uvicorn.Server):
                 signal.signal(sign, handler)
 
 
+class _Workers(Multiprocess):
+    """Processes that each listen at a socket of their own, where there are so many: the system deals connections out.
+
+    At one socket, the process that is told first takes all connections that wait, and with them all the work.
+    """
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """What the process that is about to start listens at."""
+        begun = len(self.processes)
+        if begun == self.processes_num:
+            ended = (at for at, process in enumerate(self.processes) if process.exitcode is not None)
+            begun = next(ended, 0)
+        return [self._dealt[begun % len(self._dealt)]]
+
+    @sockets.setter
+    def sockets(self, sockets: list[socket.socket]) -> None:
+        self._dealt = sockets
+
+
 def _configuration(app: Any, **settings: Any) -> uvicorn.Config:
     return uvicorn.Config(
         app,
@@ -137,29 +162,53 @@ def _configuration(app: Any, **settings: Any) -> uvicorn.Config:
         proxy_headers=False,
         timeout_graceful_shutdown=GRACE_S,
         timeout_worker_healthcheck=120,
-        lifespan="off",
+        lifespan="on",
         ws="none",
         **settings,
     )
 
 
 @contextmanager
-def _listening(settings: Settings) -> Iterator[socket.socket]:
-    """The socket, bound and not yet listening: a taken port is said before an index is built."""
+def _listening(settings: Settings) -> Iterator[list[socket.socket]]:
+    """The sockets, bound and not yet listening: a taken port is said before an index is built.
+
+    One for each process where the system deals connections out among sockets at one port (Linux), else one for all.
+    """
     where = f"{settings.host}:{settings.port}"
     try:
         family, _, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
     except OSError:
         raise RagwrightError(f"--host: {settings.host!r} is no address of this machine; 127.0.0.1 is.") from None
-    with socket.socket(family, socket.SOCK_STREAM) as bound:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    dealt = settings.workers if sys.platform == "linux" else 1
+    with ExitStack() as opened:
+        sockets: list[socket.socket] = []
         try:
-            bound.bind(address)
+            for _ in range(dealt):
+                one = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if dealt > 1:
+                    if not sockets:
+                        # Without this, the port of another server that deals out would be shared with it.
+                        _check_free(family, address)
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                one.bind(sockets[0].getsockname() if sockets else address)
+                one.set_inheritable(True)
+                sockets.append(one)
         except OSError as error:
             said = (error.strerror or str(error)).lower()
             raise RagwrightError(f"{where}: {said}; choose another, such as --port 0 for any free one.") from None
-        bound.set_inheritable(True)
-        yield bound
+        yield sockets
+
+
+def _check_free(family: int, address: Any) -> None:
+    """Bind once alone.
+
+    Raises:
+        OSError: Another process has the address.
+    """
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
 
 
 def _announce(service: Service, settings: Settings, port: int) -> None:
