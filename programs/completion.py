@@ -136,7 +136,7 @@ class CompletionEngine:
 
         request = urllib.request.Request(self.url, json.dumps(body).encode(), self.headers)
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout_s) as reply:
+            with urllib.request.build_opener(_Stay).open(request, timeout=self._timeout_s) as reply:
                 return json.loads(reply.read())
         except urllib.error.HTTPError as error:
             problem = http_problem(error.code, error.read(10_000).decode(errors="replace"))
@@ -147,6 +147,13 @@ class CompletionEngine:
             problem = ProviderError("the server's answer is not JSON")
         # Outside the handlers, so that no error keeps the one it was made from, nor the request with its key.
         raise problem
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Takes no server's word for another address: the key and the documents would go there, too."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        """None: a redirection is an error."""
 
 
 def http_problem(status: int, text: str) -> Exception:

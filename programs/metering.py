@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from programs.gate import Gate
     from programs.response_cache import ResponseCache
 
+_HALVES = re.compile("[\ud800-\udfff]")
 Role = Literal["task", "reflection", "judge"]
 
 
@@ -177,7 +179,7 @@ class MeteredEngine:
         self._under_way[key] = asyncio.get_running_loop().create_future()
         started = time.perf_counter()
         try:
-            response = await self._endpoint.send(request)
+            response = _readable(await self._endpoint.send(request))
             latency_s, usd = time.perf_counter() - started, self._price(request, response)
             self._report(self._record(key, response, latency_s, usd, paid=True))
             self._keep(key, response, latency_s, usd)
@@ -261,7 +263,7 @@ class MeteredEngine:
         self._admit()
         started = time.perf_counter()
         try:
-            response = self._send(request)
+            response = _readable(self._send(request))
         except Exception as error:
             self._report(self._failure(key, error, time.perf_counter() - started))
             raise
@@ -290,6 +292,17 @@ class MeteredEngine:
         for records in _collectors.get():
             records.append(record)
         self._on_call(record)
+
+
+def _readable(response: Response) -> Response:
+    """The response without halves of surrogate pairs, which a model can say and nothing can write to a file."""
+    from dspy.lm15 import TextPart
+
+    parts = response.message.parts
+    if all(not isinstance(part, TextPart) or _HALVES.search(part.text) is None for part in parts):
+        return response
+    clean = (replace(p, text=_HALVES.sub("\ufffd", p.text)) if isinstance(p, TextPart) else p for p in parts)
+    return replace(response, message=replace(response.message, parts=tuple(clean)))
 
 
 def _digest(value: Any) -> str:

@@ -93,6 +93,7 @@ def public_address(address: str) -> str:
     """The address without a user, a password or a query: what may be shown."""
     parts = urlsplit(address)
     host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
     shown = f"{host}:{parts.port}" if parts.port else host
     return urlunsplit((parts.scheme, shown, parts.path.rstrip("/"), "", ""))
 

@@ -6,14 +6,17 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import dspy
 import pytest
-from dspy.utils.exceptions import LMServerError
+from dspy.utils.exceptions import LMError, LMServerError
 
 from programs.environment import DEFAULTS, set_environment_defaults
 from programs.errors import BudgetExhaustedError, EndpointError, RagwrightError
@@ -98,6 +101,7 @@ def test_identity_holds_what_decides_the_answers_and_nothing_else() -> None:
         ("anthropic/claude-x", "https://api.anthropic.com/v1 (anthropic/claude-x)"),
         ("ollama_chat/llama", "http://localhost:11434/v1 (ollama_chat/llama)"),
         ({"model": "openai/x", "api_base": "https://u:p@h.org/v1?k=1"}, "https://h.org/v1 (openai/x)"),
+        ({"model": "openai/x", "api_base": "http://[::1]:8080/v1"}, "http://[::1]:8080/v1 (openai/x)"),
         ("local:hf:owner/name/model.gguf", "this process (model.gguf)"),
     ],
 )
@@ -184,7 +188,6 @@ def test_a_server_that_is_too_slow_is_explained(endpoint: str) -> None:
         ask(open_lm(spec(server, endpoint=endpoint, timeout_s=0.1)))
 
 
-@pytest.mark.filterwarnings("ignore:.*`ReadOnly` qualifier:UserWarning")  # litellm's own types, at its first call
 def test_through_litellm_a_wrong_key_is_one_request_and_a_right_one_works(monkeypatch: pytest.MonkeyPatch) -> None:
     with OpenAIServer(key=KEY) as server:
         monkeypatch.setenv("OPENAI_API_BASE", server.url)
@@ -200,6 +203,37 @@ def test_through_litellm_a_wrong_key_is_one_request_and_a_right_one_works(monkey
 
 
 # Calls
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "completion"])
+def test_half_a_surrogate_pair_is_replaced(endpoint: str, tmp_path: Path) -> None:
+    with OpenAIServer(answer=lambda body: "a \ud83d b") as server:
+        lm = open_lm(spec(server, endpoint=endpoint), cache=ResponseCache(tmp_path / "responses.sqlite"))
+        assert ask(lm) == "a \ufffd b"
+        assert ask(lm) == "a \ufffd b"
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "completion"])
+def test_a_redirection_takes_the_key_nowhere(endpoint: str) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", f"{elsewhere.url}/completions")
+            self.end_headers()
+
+        do_GET = do_POST
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with OpenAIServer() as elsewhere, HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        there = replace(spec(elsewhere, endpoint=endpoint), api_base=f"http://127.0.0.1:{server.server_port}/v1")
+        lm = open_lm(there)
+        with pytest.raises((LMError, EndpointError)):
+            ask(lm)
+        server.shutdown()
+    assert elsewhere.requests == []
 
 
 @pytest.mark.parametrize("endpoint", ["chat", "completion"])
@@ -271,7 +305,7 @@ def test_the_budget_reaches_through_dspy_and_any_adapter() -> None:
 def test_a_call_is_in_dspys_history_and_usage_once() -> None:
     seen: list[str] = []
 
-    class Watch(dspy.utils.callback.BaseCallback):  # type: ignore[misc]
+    class Watch(dspy.utils.callback.BaseCallback):
         def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
             seen.append(type(instance).__name__)
 

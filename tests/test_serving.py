@@ -26,12 +26,9 @@ import programs.gate
 from optimize.serving.app import BATCH_LIMIT, BODY_LIMIT
 from optimize.serving.server import Settings, open_service, serve
 from programs.errors import RagwrightError
-from tests.answering_exports import export_for, read_towers
+from tests.answering_exports import CANARY, QUESTION, export_for
 from tests.openai_server import OpenAIServer
 from tests.outcomes import WINNER, Studied
-
-CANARY = "sk-canary-0123456789"
-QUESTION = "When was the tower test 7 built?"
 
 
 @dataclass
@@ -79,19 +76,8 @@ class Client:
 
 
 @pytest.fixture(scope="module")
-def studied(tmp_path_factory: pytest.TempPathFactory) -> Studied:
-    return Studied(tmp_path_factory.mktemp("serving"))
-
-
-@pytest.fixture(scope="module")
 def runs(studied: Studied) -> Path:
     return studied.run.path.parent
-
-
-@pytest.fixture
-def lm() -> Iterator[OpenAIServer]:
-    with OpenAIServer(answer=read_towers) as server:
-        yield server
 
 
 Exporter = Callable[..., Path]

@@ -24,11 +24,6 @@ CONFIGS = {
 }
 
 
-@pytest.fixture(scope="module")
-def studied(tmp_path_factory: pytest.TempPathFactory) -> Studied:
-    return Studied(tmp_path_factory.mktemp("batched"))
-
-
 def opened(studied: Studied, config: PipelineConfig) -> Search:
     return open_search(studied.run.path.parent, studied.dataset.corpus, config.canonical(), served=True)
 

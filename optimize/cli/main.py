@@ -112,7 +112,9 @@ def _run(study: Path, runs: Path, phases: Phases, said: Overrides, as_json: bool
 
     launched = launch(check_study(study, said.apply), runs, phases, console(as_json), uri)
     if as_json:
-        print_json(launched.outcome.as_json())
+        from optimize.reporting.headline import finite
+
+        print_json(finite(launched.outcome.as_json()))
     else:
         _print_results(launched, runs)
 

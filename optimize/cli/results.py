@@ -89,6 +89,7 @@ def export(
 ) -> None:
     """Say where a study's export lies, or copy it somewhere."""
     import shutil
+    import uuid
 
     from optimize.runs.finished import find_run
 
@@ -98,7 +99,12 @@ def export(
     if out is not None:
         if out.exists():
             raise RagwrightError(f"{out}: exists already; name a new folder.")
-        shutil.copytree(folder, out)
+        aside = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
+        try:
+            shutil.copytree(folder, aside)
+            aside.rename(out)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
     print(out or folder)
 
 
