@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import urllib.request
 from typing import TYPE_CHECKING, Any
@@ -47,21 +48,23 @@ class AsyncEndpoint:
             await self._chats.aclose()
 
     async def _complete(self, request: Request) -> Response:
+        from dspy import lm15
         from dspy._vendor.lm15 import transports
-        from dspy.lm15 import ProviderError, TransportError
 
         body = json.dumps(self._bare.body(request)).encode()
         sent = transports.TransportRequest("POST", self._bare.url, list(self._bare.headers.items()), body)
         try:
-            async with self._connections().stream(sent) as reply:
+            async with asyncio.timeout(self._timeout_s), self._connections().stream(sent) as reply:
                 content = await reply.read()
             if reply.status < 400:
                 return self._bare.read(request, json.loads(content))
             problem = http_problem(reply.status, content[:10_000].decode(errors="replace"))
+        except TimeoutError:
+            problem = lm15.TimeoutError("no answer in time")
         except (transports.TransportError, OSError) as error:
-            problem = TransportError(f"no connection: {error}")
+            problem = lm15.TransportError(f"no connection: {error}")
         except ValueError:
-            problem = ProviderError("the server's answer is not JSON")
+            problem = lm15.ProviderError("the server's answer is not JSON")
         raise problem
 
     async def _chat(self, request: Request) -> Response:
@@ -77,7 +80,9 @@ class AsyncEndpoint:
         if self._transport is None:
             # Whether the environment names a proxy is looked up once, not for every call.
             proxied = bool(urllib.request.getproxies())
+            # Nor is each step of a call watched by a task of its own: the call as a whole is.
+            never: Any = None
             self._transport = StdlibAsyncTransport(
-                read_timeout=self._timeout_s, write_timeout=self._timeout_s, trust_env=proxied
+                read_timeout=never, write_timeout=never, pool_timeout=never, trust_env=proxied
             )
         return self._transport
