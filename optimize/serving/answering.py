@@ -10,6 +10,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from optimize.evaluation.rows import money
 from optimize.serving.cache import ServedCache
@@ -115,7 +116,8 @@ class Answerer:
     def __init__(self, exported: ExportedProgram, runs: Path) -> None:
         self._cache = ServedCache(runs / "cache" / "responses.sqlite")
         self._exported = exported
-        self._engines: list[MeteredEngine] = []
+        # Weakly: an LM that is away is opened anew every few seconds, and what was opened before is nobody's then.
+        self._engines = WeakSet[MeteredEngine]()
         self._ask = self._opened()
         self._lock = threading.Lock()
         self._away_until: float | None = None
@@ -146,7 +148,7 @@ class Answerer:
 
     async def aclose(self) -> None:
         """Close the connections of `answer_from_loop`; for the end of its event loop."""
-        for engine in self._engines:
+        for engine in list(self._engines):
             await engine.aclose()
 
     def close(self) -> None:
@@ -231,7 +233,7 @@ class Answerer:
     def _opened(self) -> Ask:
         """The export with a new gate before its LM: the old one refuses for good."""
         exported = replace(self._exported, cache=self._cache).reopened()
-        self._engines.append(exported.lm.engine)
+        self._engines.add(exported.lm.engine)
         return open_ask(exported)
 
 
