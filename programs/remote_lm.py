@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from itertools import count
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -224,7 +223,8 @@ class RemoteLM:
         from dspy.clients.errors import error_boundary
         from dspy.utils.exceptions import is_retryable_lm_error
 
-        for attempt in count():
+        attempt = 0
+        while True:
             try:
                 with error_boundary(self._model, provider=self._provider.name, unexpected=True):
                     return complete(request)
@@ -233,7 +233,7 @@ class RemoteLM:
                     raise
                 wait = getattr(error, "retry_after", None)
             time.sleep(min(2**attempt, 60) if wait is None else wait)
-        raise AssertionError("the loop ends by an answer or an error")
+            attempt += 1
 
     def _own_server(self, key: Key, timeout_s: float) -> RouterConfig:
         from dspy.lm15 import RouterConfig, Timeouts
